@@ -1,0 +1,1 @@
+"""The plugins that ship with Dragoman.  Each imports `proxy.plugin` and nothing else of ours."""

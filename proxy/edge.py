@@ -1,0 +1,278 @@
+"""The edge: HTTP in, values for the chain, HTTP out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from . import headers, sse, strictjson
+from .body import Body
+from .callers import ANONYMOUS
+from .errors import (
+    APIError,
+    BodyTooLarge,
+    InternalError,
+    InvalidRequest,
+    ShuttingDown,
+    UnsupportedEncoding,
+)
+from .exchange import Exchange
+from .listener import ClientTooSlow, Head, Output, Whole, error_answer, send_whole
+from .response import FullResponse, StreamResponse
+from .throttle import Throttle
+from .wire import ChatRequest, Received
+
+if TYPE_CHECKING:
+    from aiohttp import web
+    from multidict import CIMultiDict
+
+    from .body import BodyBudget
+    from .callers import Callers
+    from .passthrough import Passthrough
+    from .plugin import CallNext
+    from .response import ChatResponse
+    from .settings import Server
+    from .settlement import Settlement
+    from .telemetry import Telemetry
+
+log = logging.getLogger("dragoman.edge")
+_warnings = Throttle()
+
+CHAT = "/v1/chat/completions"
+_GOING_DOWN = "The proxy is shutting down."
+_SESSION = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+class Edge:
+    """Serves every request of the API listener."""
+
+    def __init__(
+        self,
+        settings: Server,
+        callers: Callers,
+        chain: CallNext,
+        passthrough: Passthrough,
+        telemetry: Telemetry,
+        settlement: Settlement,
+        budget: BodyBudget,
+        *,
+        transparent: bool,
+    ) -> None:
+        self._settings = settings
+        self._callers = callers
+        self._chain = chain
+        self._passthrough = passthrough
+        self._telemetry = telemetry
+        self._settlement = settlement
+        self._budget = budget
+        self._transparent = transparent
+        """There are no plugins: whatever a client sends goes on, and nobody needs to read it."""
+        self.active: set[asyncio.Task[object]] = set()
+        self.stopping = False
+        """What still runs is being cut off."""
+
+    async def __call__(self, http: web.BaseRequest) -> web.StreamResponse:
+        """Serve one request, and account for it however it ends."""
+        path, _, query = http.raw_path.partition("?")
+        is_chat = path == CHAT and http.method == "POST"
+        exchange = Exchange(
+            headers.valid_request_id(http.headers.get("x-request-id"))
+            or f"req_{secrets.token_hex(16)}",
+            http.method,
+            path,
+            CHAT if is_chat else self._passthrough.route(path),
+            is_chat=is_chat,
+        )
+        task = asyncio.current_task()
+        assert task is not None
+        self.active.add(task)
+        self._telemetry.begin(exchange, http)
+        try:
+            if is_chat:
+                return await self._chat(http, exchange, query)
+            exchange.caller = self._callers.identify(http.headers)
+            return await self._passthrough(http, exchange)
+        except APIError as error:
+            return await self._refuse(http, exchange, error)
+        except asyncio.CancelledError:
+            if not self._cut_off(http, task):
+                self._client_left(exchange)
+                raise
+            return await self._refuse(http, exchange, ShuttingDown(_GOING_DOWN))
+        except (ConnectionError, ClientTooSlow) as error:
+            self._client_left(exchange, too_slow=isinstance(error, ClientTooSlow))
+            if http.transport is not None:
+                http.transport.abort()
+            return Whole(status=499)
+        except Exception as error:
+            log.exception("exchange %s failed: %s", exchange.id, type(error).__name__)
+            return await self._refuse(http, exchange, InternalError("The proxy made a mistake."))
+        finally:
+            self.active.discard(task)
+            self._settlement.settle(exchange)
+
+    # ---- a chat completion
+
+    async def _chat(
+        self, http: web.BaseRequest, exchange: Exchange, query: str
+    ) -> web.StreamResponse:
+        exchange.caller = self._callers.identify(http.headers)
+        body = Body(
+            self._budget, limit=self._settings.max_body, timeout=self._settings.body_timeout
+        )
+        try:
+            data = await body.read(http)
+            request = self._request(http, exchange, data, query)
+            response = await self._chain(request)
+            try:
+                if isinstance(response, StreamResponse):
+                    return await self._send_stream(http, exchange, response)
+                return await self._send_full(http, exchange, response)
+            finally:
+                await response.close()
+        except BodyTooLarge:
+            if not self._transparent:
+                raise
+            # Nobody wants to look at it: it can pass as it comes, whatever its length.
+            return await self._passthrough(http, exchange, begun=body.parts)
+        finally:
+            body.release()
+
+    def _request(
+        self, http: web.BaseRequest, exchange: Exchange, data: bytes, query: str
+    ) -> ChatRequest:
+        """Make a value of the request.  InvalidRequest if plugins could not read it."""
+        received = Received(
+            data,
+            headers.for_upstream(http.headers.items()),
+            f"/chat/completions?{query}" if query else "/chat/completions",
+        )
+        if not self._transparent:
+            if http.headers.get("Content-Encoding", "identity").lower() != "identity":
+                raise UnsupportedEncoding("Send the body uncompressed: the proxy has to read it.")
+            try:
+                received.body  # noqa: B018  # decoded once, strictly, before any plugin looks
+            except strictjson.JSONError as error:
+                raise InvalidRequest(str(error), code="invalid_json") from None
+        options = headers.options(http.headers.items())
+        session = options.get("session", "")
+        exchange.session = session if _SESSION.fullmatch(session) else None
+        request = ChatRequest(
+            id=exchange.id,
+            caller=exchange.caller or ANONYMOUS,
+            session=exchange.session,
+            options=options,
+            deadline=None,
+            received=received,
+            exchange=exchange,
+        )
+        exchange.model = request.model or None
+        exchange.stream = request.stream
+        return request
+
+    async def _send_full(
+        self, http: web.BaseRequest, exchange: Exchange, response: ChatResponse
+    ) -> web.StreamResponse:
+        assert isinstance(response, FullResponse)
+        exchange.status = response.status
+        answer = Whole(
+            status=response.status,
+            reason=response.reason,
+            body=response.data,
+            headers=self._with_ours(response.headers, exchange),
+        )
+        await send_whole(http, answer, self._settings.write_timeout)
+        return answer
+
+    async def _send_stream(
+        self, http: web.BaseRequest, exchange: Exchange, response: StreamResponse
+    ) -> web.StreamResponse:
+        exchange.status = response.status
+        fields = self._with_ours(response.headers, exchange)
+        head = Head(status=response.status, reason=response.reason, headers=fields)
+        output = Output(http, await head.prepare(http), self._settings.write_timeout)
+        try:
+            async with output.heartbeat(self._settings.heartbeat):
+                await response.send(output.write)
+        except APIError as error:
+            await self._break_off(http, exchange, output, head, error)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or not self._cut_off(http, task):
+                raise
+            await self._break_off(http, exchange, output, head, ShuttingDown(_GOING_DOWN))
+        else:
+            await head.write_eof()
+        return head
+
+    async def _break_off(
+        self,
+        http: web.BaseRequest,
+        exchange: Exchange,
+        output: Output,
+        head: Head,
+        error: APIError,
+    ) -> None:
+        """End a stream that cannot go on: with an error event, or where that is impossible by
+        closing the connection; never so that it looks complete."""
+        self._note(exchange, error)
+        if "Content-Length" in head.headers or "Content-Encoding" in head.headers:
+            if http.transport is not None:
+                http.transport.close()
+            return
+        await output.write(sse.encode(msgspec.json.encode(error.body())))
+        await head.write_eof()
+
+    # ---- how it ends
+
+    def _with_ours(self, fields: CIMultiDict[str], exchange: Exchange) -> CIMultiDict[str]:
+        """Add what only we know: the request's id where the upstream named none, our share of the
+        time, our place in the trace."""
+        if "x-request-id" not in fields:
+            fields["x-request-id"] = exchange.id
+        ours = time.perf_counter() - exchange.start - exchange.upstream_seconds
+        fields["x-dragoman-overhead-ms"] = f"{ours * 1e3:.2f}"
+        if exchange.trace is not None:
+            fields["traceresponse"] = exchange.trace.parent_of(exchange.trace.span_id)
+        return fields
+
+    async def _refuse(
+        self, http: web.BaseRequest, exchange: Exchange, error: APIError
+    ) -> web.StreamResponse:
+        """Answer with an error of ours."""
+        self._note(exchange, error)
+        exchange.status = error.status
+        answer = error_answer(error)
+        self._with_ours(answer.headers, exchange)
+        try:
+            await send_whole(http, answer, self._settings.write_timeout)
+        except (ConnectionError, ClientTooSlow):
+            self._client_left(exchange)
+        return answer
+
+    def _note(self, exchange: Exchange, error: APIError) -> None:
+        exchange.error = error
+        exchange.status_word = "failed"
+        exchange.termination = error.reported_code or "refused"
+        if exchange.source == "upstream":
+            exchange.source = "error"
+        if error.level >= logging.WARNING and _warnings.allows(error.reported_code):
+            log.log(error.level, "exchange %s: %s", exchange.id, error.reported_code)
+
+    def _client_left(self, exchange: Exchange, *, too_slow: bool = False) -> None:
+        exchange.status = 499  # as nginx counts them
+        exchange.status_word = "cancelled"
+        exchange.termination = "client_slow" if too_slow else "client_closed"
+
+    def _cut_off(self, http: web.BaseRequest, task: asyncio.Task[object]) -> bool:
+        """Was it us who cancelled, because the proxy stops, and is the client still there?"""
+        if not self.stopping or http.transport is None or http.transport.is_closing():
+            return False
+        task.uncancel()
+        return True

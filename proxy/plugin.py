@@ -1,0 +1,121 @@
+"""Everything that the author of a plugin imports."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from .answer import alongside, answer
+from .errors import (
+    APIError,
+    ContentRejected,
+    InvalidRequest,
+    Overloaded,
+    PluginContractError,
+    RateLimited,
+    Unauthorized,
+)
+from .exchange import Caller, Outcome, note
+from .quantities import Seconds, Size
+from .response import ChatResponse, FullResponse, StreamResponse
+from .services import Services
+from .usage import Usage
+from .wire import ChatRequest, Chunk
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import TypeAlias
+
+    CallNext: TypeAlias = Callable[[ChatRequest], Awaitable[ChatResponse]]
+
+__all__ = [
+    "APIError",
+    "CallNext",
+    "Caller",
+    "ChatRequest",
+    "ChatResponse",
+    "Chunk",
+    "ContentRejected",
+    "FullResponse",
+    "InvalidRequest",
+    "Options",
+    "Outcome",
+    "Overloaded",
+    "Plugin",
+    "PluginContractError",
+    "RateLimited",
+    "Seconds",
+    "Services",
+    "Size",
+    "StreamResponse",
+    "Unauthorized",
+    "Usage",
+    "alongside",
+    "answer",
+    "note",
+]
+
+
+class Options(BaseModel):
+    """The options of a plugin in its `[[plugins]]` table.  Unknown keys are refused at start."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+OptionsT = TypeVar("OptionsT", bound=BaseModel)
+
+
+class Plugin(Generic[OptionsT]):
+    """One layer around the upstream call.
+
+    The plugins named in the configuration form an onion: the first is the outermost.  Each is made
+    once per process and shared by all requests, so keep what belongs to one request in local
+    variables.
+
+    Life: the configuration is checked, then __init__, then start(), then handle() many times, then
+    stop().  Nothing before start() may do I/O.
+    """
+
+    Config: ClassVar[type[BaseModel]] = Options
+    """The options this plugin takes in its `[[plugins]]` table."""
+
+    timeout: ClassVar[float] = 1.0
+    """Seconds of its own time that handle() may take, unless the configuration says otherwise."""
+
+    on_error: ClassVar[Literal["open", "closed"]] = "closed"
+    """What a failure does, unless the configuration says otherwise: `open` goes on without the
+    plugin, `closed` answers 503."""
+
+    enforces: ClassVar[bool] = False
+    """Whether it is there to keep a rule, as moderation and limits are.  Endpoints that go round
+    such a plugin are named at start."""
+
+    def __init__(self, config: OptionsT, services: Services) -> None:
+        self.config = config
+        self.services = services
+
+    async def start(self) -> None:
+        """Open what you need.  Raise to keep the server from starting."""
+
+    async def handle(self, request: ChatRequest, call_next: CallNext) -> ChatResponse:
+        """Serve one chat completion.
+
+        Pass it on, changed or not:      return await call_next(request.replace(messages=...))
+        Answer it here:                  return answer(request, "We open at nine.")
+        Refuse it:                       raise ContentRejected("...", param="messages")
+        Change what comes back:          (await call_next(request)).map_text(str.upper)
+        Settle accounts afterwards:      response.on_finish(self.settle)
+
+        call_next may be awaited once; again only after it raised, or returned an error of the
+        upstream, which is then discarded.  Only time spent outside it counts against `timeout`.
+        """
+        return await call_next(request)
+
+    async def stop(self) -> None:
+        """Close what start() opened.  Called in reverse order, also when a later start() failed."""
+
+    @classmethod
+    def summary(cls, config: OptionsT) -> str:  # noqa: ARG003  # for those who override it
+        """What it does with these options, for the line the server prints when it starts."""
+        return ""

@@ -1,0 +1,217 @@
+"""Builds the two listeners and what stands behind them; starts, drains and stops it all."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import resource
+import signal
+import sys
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import uvloop
+from aiohttp import http_parser
+
+from .admin import Admin
+from .body import BodyBudget
+from .callers import Callers
+from .chain import build
+from .connections import Connections
+from .edge import Edge
+from .errors import ConfigError
+from .listener import Listener
+from .loop_watch import LoopWatch
+from .metering import Meter
+from .passthrough import Passthrough
+from .registry import build_layers
+from .services import Services
+from .settlement import Settlement
+from .startup import startup_lines
+from .tasks import Tasks
+from .telemetry import Telemetry
+from .tokens import Tokenizer
+from .upstream import Upstream
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from .config import Configuration
+
+log = logging.getLogger("dragoman")
+
+
+class Server:
+    """One process of the proxy.  To be made on the event loop that serves."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        settings = configuration.settings
+        self.settings = settings
+        self._configuration = configuration
+        self._stack = AsyncExitStack()
+        self._tasks = Tasks()
+        self._telemetry = Telemetry(settings)
+        self._tokens = Tokenizer(encodings=settings.tokens.encodings)
+        self._connections = Connections(settings.upstream)
+        self._meter = Meter(self._tokens, self._telemetry.metrics, str(settings.upstream.base_url))
+        self._edge: Edge | None = None
+        self._not_ready: str | None = "starting"
+        self._sockets: list[asyncio.Server] = []
+        self._api: Listener | None = None
+
+    # ---- start
+
+    async def start(self) -> None:
+        """Open everything and listen.  ConfigError if an address cannot be had."""
+        _check_parser()
+        try:
+            await self._build()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        self._not_ready = None
+
+    async def _build(self) -> None:
+        settings, telemetry = self.settings, self._telemetry
+        telemetry.start()
+        self._stack.push_async_callback(telemetry.close)
+        self._stack.callback(self._tokens.close)
+        self._connections.propagate = settings.telemetry.propagate_upstream
+        await self._connections.start()
+        self._stack.push_async_callback(self._connections.close)
+        if settings.tokens.preload:
+            await self._tokens.load()
+        layers = build_layers(self._configuration.plugins, self._services)
+        for layer in layers:
+            self._stack.push_async_callback(layer.plugin.stop)
+            await layer.plugin.start()
+        upstream = Upstream(
+            self._connections,
+            settings.upstream,
+            transparent=not layers,
+            count=settings.telemetry.estimate_usage,
+            capture=telemetry.captures_content,
+        )
+        self._edge = Edge(
+            settings.server,
+            Callers(settings.keys, ours_only=settings.upstream.api_key is not None),
+            build(layers, upstream, self._meter.local),
+            Passthrough(self._connections, settings.server, telemetry.metrics),
+            telemetry,
+            Settlement(settings, self._meter, self._tasks, telemetry),
+            BodyBudget(settings.server.max_body_in_flight, telemetry.metrics.body_bytes),
+            transparent=not layers,
+        )
+        self._api = Listener(self._edge, settings.server)
+        watch = LoopWatch(telemetry.metrics.loop_lag)
+        self._stack.callback(watch.stop)
+        await self._listen(self._api, settings.server.host, settings.server.port)
+        admin = Listener(Admin(telemetry.metrics, lambda: self._not_ready), settings.server)
+        await self._listen(admin, settings.server.admin_host, settings.server.admin_port)
+        self._stack.push_async_callback(admin.shutdown, 1)
+
+    def _services(self, name: str) -> Services:
+        return Services(
+            name=name,
+            tokens=self._tokens,
+            http=self._connections.session,
+            tracer=self._telemetry.tracer,
+            metrics=self._telemetry.metrics,
+            log=logging.getLogger(f"dragoman.plugins.{name}"),
+            tasks=self._tasks,
+        )
+
+    async def _listen(self, listener: web.Server, host: str, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            server = await loop.create_server(listener, host, port, backlog=4096)
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            if error.errno == errno.EADDRINUSE:
+                reason += "; is another proxy running?"
+            raise ConfigError([f"cannot listen on {host}:{port}: {reason}"]) from error
+        self._sockets.append(server)
+
+    @property
+    def port(self) -> int:
+        """Where clients connect: the port that port 0 became."""
+        return int(self._sockets[0].sockets[0].getsockname()[1])
+
+    @property
+    def admin_port(self) -> int:
+        return int(self._sockets[1].sockets[0].getsockname()[1])
+
+    # ---- stop
+
+    async def stop(self) -> None:
+        """Drain: say so, stop accepting, let answers finish, cut off the rest, settle, close."""
+        settings, edge = self.settings.server, self._edge
+        self._not_ready = "draining"
+        await asyncio.sleep(settings.grace)
+        if self._sockets:
+            self._sockets[0].close()
+        if self._api is not None and edge is not None:
+            self._api.pre_shutdown()  # idle connections close; the others when they are done
+            running = len(edge.active)
+            await _until_empty(edge.active, settings.drain)
+            cut_off = len(edge.active)
+            edge.stopping = True
+            for task in list(edge.active):
+                task.cancel()
+            await _until_empty(edge.active, 2)
+            await self._api.shutdown(0.1)
+            if running:
+                log.info("drained %d exchanges, cut off %d", running - cut_off, cut_off)
+        await self._tasks.drain(5)
+        if len(self._sockets) > 1:
+            self._sockets[1].close()
+        await self._stack.aclose()
+
+
+async def _until_empty(active: set[asyncio.Task[object]], seconds: float) -> None:
+    if active:
+        await asyncio.wait(list(active), timeout=seconds)
+
+
+def _check_parser() -> None:
+    # The pure Python parser takes bytes after `Upgrade` for a second request, among other things.
+    if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
+        raise ConfigError(["aiohttp's C parser is missing; without it this is not safe to run"])
+
+
+def run(configuration: Configuration) -> int:
+    """Serve until SIGTERM or SIGINT; a second one exits at once.  Returns the exit code."""
+    _raise_file_limit()
+    try:
+        uvloop.run(_serve(configuration))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+async def _serve(configuration: Configuration) -> None:
+    server = Server(configuration)
+    stop = asyncio.Event()
+
+    def asked_to_stop() -> None:
+        if stop.is_set():
+            os._exit(1)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked_to_stop)
+    await server.start()
+    for line in startup_lines(configuration, port=server.port, admin_port=server.admin_port):
+        print(line, file=sys.stderr, flush=True)
+    await stop.wait()
+    await server.stop()
+
+
+def _raise_file_limit() -> None:
+    """Every connection is a file, and the soft limit is often 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,39 @@
+"""What a plugin is given by the house."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Coroutine
+
+    import aiohttp
+    from opentelemetry.trace import Tracer
+
+    from .tasks import Tasks
+    from .telemetry import Metrics
+    from .tokens import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The services of one plugin; all but the logger are shared."""
+
+    name: str
+    """The plugin's name in the configuration."""
+    tokens: Tokenizer
+    """Counts tokens as the upstream does."""
+    http: aiohttp.ClientSession
+    """For calls of the plugin's own, to services other than the upstream."""
+    tracer: Tracer
+    """For spans below the plugin's own; it does nothing where no traces are taken."""
+    metrics: Metrics
+    """`counter(name, documentation, labels)` makes a `dragoman_{name}_total`."""
+    log: logging.Logger
+    tasks: Tasks
+
+    def defer(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> bool:
+        """Run it after the response; drained at shutdown.  False if the queue is full."""
+        return self.tasks.defer(coroutine, name=f"{self.name}: {name}")

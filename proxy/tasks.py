@@ -1,0 +1,59 @@
+"""Background tasks: named, referenced, drained.  The only place that makes tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+T = TypeVar("T")
+log = logging.getLogger("dragoman")
+
+
+def start(coroutine: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
+    """Start a task that the caller keeps and awaits."""
+    return asyncio.get_running_loop().create_task(coroutine, name=name)
+
+
+class Tasks:
+    """Work that nobody waits for until the server stops."""
+
+    def __init__(self, *, limit: int = 10_000) -> None:
+        self._limit = limit
+        self._running: set[asyncio.Task[None]] = set()
+        self.refused = 0
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> None:
+        """Run it; an error is logged, and ends nothing but itself."""
+        task = start(coroutine, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+
+    def defer(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> bool:
+        """Run it if fewer than `limit` tasks are under way; False if it was refused."""
+        if len(self._running) >= self._limit:
+            coroutine.close()
+            self.refused += 1
+            return False
+        self.spawn(coroutine, name=name)
+        return True
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("task %s failed: %s", task.get_name(), type(error).__name__, exc_info=error)
+
+    async def drain(self, seconds: float) -> None:
+        """Wait for what is under way; cancel what has not ended by then."""
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=seconds)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)

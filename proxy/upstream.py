@@ -1,0 +1,270 @@
+"""The innermost call of the chain: a chat completion, asked of the upstream."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from cachetools import TTLCache
+
+from . import coding, headers, sse, strictjson
+from .connections import Connections, translated
+from .errors import InvalidRequest, UpstreamTruncated
+from .response import ChatResponse, FullResponse, StreamResponse
+from .watch import AnswerFacts, StreamFacts, error_code
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import aiohttp
+    from multidict import CIMultiDict
+
+    from .exchange import Attempt, Exchange
+    from .settings import Upstream as UpstreamSettings
+    from .wire import ChatRequest
+
+RETRIED = frozenset((429, 500, 502, 503, 504))
+MAX_RETRY_AFTER = 60.0
+"""Seconds; an upstream that asks for more gets its answer passed on instead."""
+
+
+class Upstream:
+    """Sends a request as the chain left it, and makes an answer of what comes back."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        settings: UpstreamSettings,
+        *,
+        transparent: bool,
+        count: bool = True,
+        capture: bool = False,
+    ) -> None:
+        self._connections = connections
+        self._settings = settings
+        self._transparent = transparent
+        """No plugin will look: whatever coding the client takes is fine."""
+        self._count = count
+        """Usage that is missing will be counted."""
+        self._capture = capture
+        """Traces will hold the answer."""
+        # Models whose upstream refused `stream_options`, for an hour.
+        self._refused: TTLCache[str, None] = TTLCache(1_000, ttl=3_600)
+
+    async def __call__(self, request: ChatRequest) -> ChatResponse:
+        """Ask the upstream.  Its errors are answers; APIError if there is no answer."""
+        exchange = request.exchange
+        exchange.sent = request
+        exchange.source = "upstream"
+        try:
+            body, asked = self._body(request)
+        except strictjson.JSONError as error:
+            raise InvalidRequest(str(error), code="invalid_json") from None
+        response = await self._open(exchange, request, body, asked=asked)
+        if asked and response.status in (400, 422):
+            # Perhaps it does not know the field that we added.
+            await _discard(response)
+            response = await self._open(exchange, request, request.data(), asked=False)
+            asked = False
+            if response.status < 400:
+                self._refused[request.model] = None
+        if _is_stream(response):
+            return self._stream(exchange, response, asked=asked)
+        return await self._full(exchange, response)
+
+    def _body(self, request: ChatRequest) -> tuple[bytes, bool]:
+        """The bytes to send, and whether they ask for a usage that the client did not ask for."""
+        body = request.data()
+        if self._settings.stream_usage != "ask" or not request.stream:
+            return body, False
+        options = request.get("stream_options")
+        if options is None:
+            options = {}
+        if not isinstance(options, dict) or "include_usage" in options:
+            return body, False
+        if request.model in self._refused:
+            return body, False
+        wanted = strictjson.encode({**options, "include_usage": True})
+        try:
+            return strictjson.splice(body, {"stream_options": wanted}), True
+        except strictjson.JSONError:  # duplicate names: the upstream shall judge
+            return body, False
+
+    async def _open(
+        self, exchange: Exchange, request: ChatRequest, body: bytes, *, asked: bool
+    ) -> aiohttp.ClientResponse:
+        """One logical call: with the retries that the operator wants, and no others."""
+        fields = request.received.headers
+        if (asked or not self._transparent) and "Accept-Encoding" in fields:
+            fields = fields.copy()
+            offers = ",".join(fields.popall("Accept-Encoding"))
+            fields["Accept-Encoding"] = coding.acceptable(offers)
+        retries = 0
+        while True:
+            response = await self._connections.open(exchange, request.received.target, fields, body)
+            if response.status not in RETRIED or retries == self._settings.retries:
+                return response
+            pause = _retry_after(response, retries)
+            if pause > MAX_RETRY_AFTER:
+                return response
+            await _discard(response)
+            exchange.attempts[-1].end_ns = time.time_ns()
+            exchange.upstream_seconds += pause
+            await asyncio.sleep(pause)
+            retries += 1
+
+    async def _full(self, exchange: Exchange, response: aiohttp.ClientResponse) -> FullResponse:
+        start, attempt = time.perf_counter(), exchange.attempts[-1]
+        try:
+            with translated():
+                data = await response.read()
+        except BaseException:
+            response.close()
+            attempt.error_type = "upstream_truncated"
+            raise
+        finally:
+            exchange.upstream_seconds += time.perf_counter() - start
+            attempt.end_ns = time.time_ns()
+        exchange.first_chunk = time.perf_counter() - exchange.start
+        facts = AnswerFacts()
+        read = coding.reader(response.headers.get("Content-Encoding", ""))
+        if read is not None:
+            plain = read(data)
+            facts.read(plain)
+            if self._capture:
+                facts.kept.append(plain)
+            if response.status >= 400:
+                exchange.upstream_error = error_code(plain)
+            elif not _framed(response) and not facts.complete:
+                raise UpstreamTruncated("The upstream's answer broke off.")
+        exchange.facts = facts
+        return FullResponse(exchange, data, **_head(response))
+
+    def _stream(
+        self, exchange: Exchange, response: aiohttp.ClientResponse, *, asked: bool
+    ) -> StreamResponse:
+        head = _head(response)
+        facts = StreamFacts(asked=asked, count=self._count, capture=self._capture)
+        exchange.facts = facts
+        compressed = response.headers.get("Content-Encoding", "identity") != "identity"
+        read = coding.reader(response.headers.get("Content-Encoding", "")) if compressed else None
+        as_it_came = compressed and (read is None or (self._transparent and not asked))
+        if compressed and not as_it_came:
+            head["headers"].popall("Content-Encoding", None)
+        if asked or (compressed and not as_it_came):
+            head["headers"].popall("Content-Length", None)
+        events = UpstreamEvents(
+            response, exchange, self._connections, facts, read=read, as_it_came=as_it_came
+        )
+        return StreamResponse(exchange, events, **head)
+
+
+class UpstreamEvents:
+    """The events of an upstream's stream, whole ones at a time."""
+
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        exchange: Exchange,
+        connections: Connections,
+        facts: StreamFacts,
+        *,
+        read: Callable[[bytes], bytes] | None,
+        as_it_came: bool,
+    ) -> None:
+        self._response = response
+        self._exchange = exchange
+        self._connections = connections
+        self._facts = facts
+        self._read = read
+        self._as_it_came = as_it_came
+        self._splitter = sse.Splitter()
+        self._attempt: Attempt = exchange.attempts[-1]
+        self._ended = False
+
+    async def read(self) -> bytes:
+        """The next run of whole events; b"" at the proper end.  APIError if the stream breaks."""
+        while not self._ended:
+            data = await self._receive()
+            if not data:
+                return self._end()
+            plain = self._read(data) if self._read is not None else data
+            if self._as_it_came:
+                if self._read is not None:
+                    self._facts.feed(self._splitter.feed(plain))
+                return data
+            if (whole := self._splitter.feed(plain)) and (seen := self._facts.feed(whole)):
+                return seen
+        return b""
+
+    async def _receive(self) -> bytes:
+        exchange, start = self._exchange, time.perf_counter()
+        try:
+            with translated():
+                return await self._response.content.readany()
+        except BaseException as error:
+            self._attempt.error_type = getattr(error, "code", None) or "client_disconnected"
+            raise
+        finally:
+            now = time.perf_counter()
+            exchange.upstream_seconds += now - start
+            if exchange.first_chunk is None:
+                exchange.first_chunk = now - exchange.start
+                self._connections.after_first_byte(self._response)
+
+    def _end(self) -> bytes:
+        self._ended = True
+        self._attempt.end_ns = time.time_ns()
+        rest = self._splitter.rest()
+        seen = self._facts.feed(rest) if rest else b""
+        readable = self._read is not None or not self._as_it_came
+        if readable and not self._facts.complete and not _framed(self._response):
+            self._attempt.error_type = "upstream_truncated"
+            raise UpstreamTruncated("The upstream's answer broke off.")
+        return b"" if self._as_it_came else seen
+
+    async def close(self) -> None:
+        """Stop it at once: a connection that still has something to say is not used again."""
+        self._ended = True
+        if not self._attempt.end_ns:
+            self._attempt.end_ns = time.time_ns()
+        self._response.close()
+
+
+def _is_stream(response: aiohttp.ClientResponse) -> bool:
+    kind = response.headers.get("Content-Type", "").partition(";")[0]
+    return kind.strip().lower() == "text/event-stream"
+
+
+def _framed(response: aiohttp.ClientResponse) -> bool:
+    """Would HTTP itself have told us of a missing end?"""
+    return "Content-Length" in response.headers or "chunked" in response.headers.get(
+        "Transfer-Encoding", ""
+    )
+
+
+def _head(response: aiohttp.ClientResponse) -> dict[str, Any]:
+    fields: CIMultiDict[str] = headers.for_client(response.headers.items())
+    return {
+        "status": response.status,
+        "reason": response.reason,
+        "headers": fields,
+        "source": "upstream",
+    }
+
+
+async def _discard(response: aiohttp.ClientResponse) -> None:
+    """Read an answer that nobody wants, so that its connection can be used again."""
+    with translated():
+        await response.read()
+
+
+def _retry_after(response: aiohttp.ClientResponse, retry: int) -> float:
+    """Seconds to wait: what the upstream says, else 0.5, 1, 2 ..."""
+    for name, unit in (("retry-after-ms", 0.001), ("Retry-After", 1.0)):
+        try:
+            return max(0.0, float(response.headers[name]) * unit)
+        except (KeyError, ValueError):
+            continue
+    return 0.5 * 2.0**retry
