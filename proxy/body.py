@@ -12,7 +12,8 @@ from .listener import go_ahead
 
 if TYPE_CHECKING:
     from aiohttp import StreamReader
-    from prometheus_client import Gauge
+
+    from .telemetry import Metrics
 
 MIN_RATE = 8_000
 """Bytes per second below which a client runs out of time."""
@@ -21,22 +22,20 @@ MIN_RATE = 8_000
 class BodyBudget:
     """The bytes of bodies that may be in memory at once."""
 
-    def __init__(self, limit: int, gauge: Gauge) -> None:
-        self._free = limit
-        self._gauge = gauge
+    def __init__(self, limit: int, metrics: Metrics) -> None:
+        self._limit = limit
+        self._metrics = metrics
 
     def take(self, size: int) -> None:
         """Overloaded if there is no room."""
-        if size > self._free:
+        if self._metrics.body_bytes + size > self._limit:
             raise Overloaded(
                 "Too many long requests at once. Try again soon.", headers={"Retry-After": "1"}
             )
-        self._free -= size
-        self._gauge.inc(size)
+        self._metrics.body_bytes += size
 
     def give_back(self, size: int) -> None:
-        self._free += size
-        self._gauge.dec(size)
+        self._metrics.body_bytes -= size
 
 
 class Body:

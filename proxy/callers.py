@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import secrets
 from typing import TYPE_CHECKING
 
@@ -41,7 +40,7 @@ class Callers:
     def __init__(self, keys: Iterable[Key], *, ours_only: bool) -> None:
         self._names = {key.sha256: key.name for key in keys}
         self._ours_only = ours_only
-        # Identities are HMACs of whole credentials: no two keys share one, and none can be
+        # Identities are keyed hashes of whole credentials: no two keys share one, and none can be
         # turned back into a key, or be guessed by somebody who knows the key of another.
         self._secret = secrets.token_bytes(32)
 
@@ -57,8 +56,8 @@ class Callers:
             return Caller(name, name)
         if self._ours_only or not credential:
             return ANONYMOUS
-        digest = hmac.digest(self._secret, credential.encode("utf-8", "surrogateescape"), "sha256")
-        return Caller(digest.hex()[:32])
+        secret = credential.encode("utf-8", "surrogateescape")
+        return Caller(hashlib.blake2b(secret, key=self._secret, digest_size=16).hexdigest())
 
 
 def _credential(headers: CIMultiDictProxy[str]) -> str:

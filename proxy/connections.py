@@ -244,11 +244,101 @@ class Connections:
             log.warning("the upstream cannot be reached: %s", type(error).__name__)
         return UpstreamUnreachable("The upstream cannot be reached.")
 
-    def after_first_byte(self, response: aiohttp.ClientResponse) -> None:
-        """From now on silence is measured by the idle time-out."""
+    def incoming(self, exchange: Exchange, response: aiohttp.ClientResponse) -> Incoming:
+        """The body of an answer, piece by piece."""
+        settings = self._settings
+        return Incoming(
+            exchange, response, settings.first_byte_timeout or None, settings.idle_timeout or None
+        )
+
+
+class Incoming:
+    """The body of an upstream's answer as it comes in, and how long we waited for it.
+
+    Silence is watched by a timer that looks now and then: to set one anew for each piece, as the
+    client library does, costs a tenth of what a piece costs in all.
+    """
+
+    __slots__ = (
+        "_exchange",
+        "_idle",
+        "_limit",
+        "_loop",
+        "_response",
+        "_since",
+        "_timer",
+        "attempt",
+    )
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        response: aiohttp.ClientResponse,
+        first_byte: float | None,
+        idle: float | None,
+    ) -> None:
+        self._exchange = exchange
+        self._response = response
+        self._limit = first_byte
+        self._idle = idle
+        self._since: float | None = None
+        """perf_counter() at which we began to wait; None while we do not."""
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self.attempt = exchange.attempts[-1]
         connection = response.connection
         if connection is not None and connection.protocol is not None:
-            connection.protocol.read_timeout = self._settings.idle_timeout or None
+            connection.protocol.read_timeout = None
+        self._watch()
+
+    async def receive(self) -> bytes:
+        """The next piece; b"" at the end that HTTP frames.  APIError if it breaks or is silent."""
+        exchange = self._exchange
+        start = self._since = time.perf_counter()
+        try:
+            data = await self._response.content.readany()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            failure = translate(error)
+            self.attempt.error_type = failure.reported_code
+            raise failure from error
+        except asyncio.CancelledError:
+            self.attempt.error_type = "client_disconnected"
+            raise
+        finally:
+            self._since = None
+            now = time.perf_counter()
+            exchange.upstream_seconds += now - start
+        if exchange.first_chunk is None:
+            exchange.first_chunk = now - exchange.start
+            self._limit = self._idle
+            self._watch()
+        if not data:
+            self._end()
+        return data
+
+    def _watch(self) -> None:
+        """Look whether the upstream has been silent for too long; look again when it might be."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._limit is None:
+            return
+        waited = 0.0 if self._since is None else time.perf_counter() - self._since
+        if waited >= self._limit:
+            self._response.content.set_exception(aiohttp.SocketTimeoutError())
+        else:
+            self._timer = self._loop.call_later(self._limit - waited, self._watch)
+
+    def _end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self.attempt.end_ns:
+            self.attempt.end_ns = time.time_ns()
+
+    def close(self) -> None:
+        """Stop at once.  A connection that has more to say is not used again.  Idempotent."""
+        self._end()
+        self._response.close()
 
 
 async def _pieces(body: bytes) -> AsyncIterator[bytes]:

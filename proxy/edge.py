@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import re
-import secrets
 import time
 from typing import TYPE_CHECKING
 
@@ -83,7 +83,7 @@ class Edge:
         is_chat = path == CHAT and http.method == "POST"
         exchange = Exchange(
             headers.valid_request_id(http.headers.get("x-request-id"))
-            or f"req_{secrets.token_hex(16)}",
+            or f"req_{random.getrandbits(128):032x}",
             http.method,
             path,
             CHAT if is_chat else self._passthrough.route(path),
@@ -148,11 +148,9 @@ class Edge:
         self, http: web.BaseRequest, exchange: Exchange, data: bytes, query: str
     ) -> ChatRequest:
         """Make a value of the request.  InvalidRequest if plugins could not read it."""
-        received = Received(
-            data,
-            headers.for_upstream(http.headers.items()),
-            f"/chat/completions?{query}" if query else "/chat/completions",
-        )
+        fields, options = headers.for_upstream(http.headers.items())
+        target = f"/chat/completions?{query}" if query else "/chat/completions"
+        received = Received(data, fields, target)
         if not self._transparent:
             if http.headers.get("Content-Encoding", "identity").lower() != "identity":
                 raise UnsupportedEncoding("Send the body uncompressed: the proxy has to read it.")
@@ -160,7 +158,6 @@ class Edge:
                 received.body  # noqa: B018  # decoded once, strictly, before any plugin looks
             except strictjson.JSONError as error:
                 raise InvalidRequest(str(error), code="invalid_json") from None
-        options = headers.options(http.headers.items())
         session = options.get("session", "")
         exchange.session = session if _SESSION.fullmatch(session) else None
         request = ChatRequest(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from multidict import CIMultiDict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 # RFC 9110, section 7.6.1, and what the field has learned to add: Keep-Alive and Proxy-Connection
 # come from old clients, Alt-Svc would send the client past the proxy.
@@ -37,42 +37,47 @@ OURS = "x-dragoman-"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
-def for_upstream(headers: Iterable[tuple[str, str]]) -> CIMultiDict[str]:
-    """The headers of a client's request that its upstream sees, in order, duplicates included."""
-    kept = CIMultiDict(
-        [
-            (name, value)
-            for name, value in headers
-            if (lower := name.lower()) not in _ENDS_HERE and not lower.startswith(OURS)
-        ]
-    )
-    return _without_named_by_connection(kept, headers)
+def for_upstream(
+    headers: Iterable[tuple[str, str]],
+) -> tuple[CIMultiDict[str], dict[str, str]]:
+    """Split the headers of a client's request: what its upstream sees, and what is for us.
+
+    The first in order, duplicates included; the second, its `x-dragoman-*` headers, by their name
+    without the prefix in lower case.
+    """
+    kept: list[tuple[str, str]] = []
+    options: dict[str, str] = {}
+    named: list[str] = []
+    for item in headers:
+        lower = item[0].lower()
+        if lower in _ENDS_HERE:
+            if lower == "connection":
+                named += item[1].split(",")
+        elif lower.startswith(OURS):
+            options[lower[len(OURS) :]] = item[1]
+        else:
+            kept.append(item)
+    return _without(CIMultiDict(kept), named), options
 
 
 def for_client(headers: Iterable[tuple[str, str]]) -> CIMultiDict[str]:
     """The headers of an upstream's answer that the client sees, in order, duplicates included."""
-    kept = CIMultiDict([(n, v) for n, v in headers if n.lower() not in HOP_BY_HOP])
-    return _without_named_by_connection(kept, headers)
+    kept: list[tuple[str, str]] = []
+    named: list[str] = []
+    for item in headers:
+        lower = item[0].lower()
+        if lower not in HOP_BY_HOP:
+            kept.append(item)
+        elif lower == "connection":
+            named += item[1].split(",")
+    return _without(CIMultiDict(kept), named)
 
 
-def _without_named_by_connection(
-    kept: CIMultiDict[str], headers: Iterable[tuple[str, str]]
-) -> CIMultiDict[str]:
-    """Drop the headers that `Connection` names: they too are for one hop."""
-    for name, value in headers:
-        if name.lower() == "connection":
-            for token in value.split(","):
-                kept.popall(token.strip(), None)
-    return kept
-
-
-def options(headers: Iterable[tuple[str, str]]) -> Mapping[str, str]:
-    """The client's `x-dragoman-*` headers by their name without the prefix, in lower case."""
-    return {
-        lower[len(OURS) :]: value
-        for name, value in headers
-        if (lower := name.lower()).startswith(OURS)
-    }
+def _without(headers: CIMultiDict[str], named: list[str]) -> CIMultiDict[str]:
+    """Drop the headers that `Connection` names: they too are about one hop."""
+    for name in named:
+        headers.popall(name.strip(), None)
+    return headers
 
 
 def valid_request_id(value: str | None) -> str | None:

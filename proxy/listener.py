@@ -133,7 +133,7 @@ class ClientTooSlow(Exception):
 class Output:
     """Writes to a client no faster than it reads, and gives up one that does not read at all."""
 
-    __slots__ = ("_last", "_protocol", "_timeout", "_writer")
+    __slots__ = ("_protocol", "_timeout", "_writer", "_written")
 
     def __init__(
         self, request: web.BaseRequest, writer: AbstractStreamWriter | None, timeout: float
@@ -142,11 +142,11 @@ class Output:
         self._writer = writer
         self._protocol = request.protocol
         self._timeout = timeout or None
-        self._last = asyncio.get_running_loop().time()
+        self._written = 0
 
     async def write(self, data: bytes) -> None:
         """Write and, if the client is behind, wait for it.  ClientTooSlow; ConnectionError."""
-        self._last = asyncio.get_running_loop().time()
+        self._written += 1
         await self._writer.write(data, drain=False)
         if self._protocol.writing_paused:
             try:
@@ -172,10 +172,8 @@ class Output:
             beating.cancel()
 
     async def _beat(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
         while True:
-            silent = loop.time() - self._last
-            if silent >= seconds:
+            written = self._written
+            await asyncio.sleep(seconds)
+            if self._written == written:
                 await self.write(b": ping\n")
-                silent = 0.0
-            await asyncio.sleep(seconds - silent)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dragoman.loop")
 
-BEAT = 0.05
+BEAT = 0.1
 """Seconds between signs of life."""
 
 LIMIT = 0.1

@@ -44,7 +44,7 @@ class Meter:
         difference = abs(prompt.tokens - usage.prompt_tokens)
         model = self._metrics.model(sent.model)
         self._metrics.count_error.labels(model, prompt.exactness).observe(difference)
-        self._tokens.learn(prompt, usage.prompt_tokens, model=sent.model, upstream=self._upstream)
+        self._tokens.learn(prompt, usage.prompt_tokens, upstream=self._upstream)
 
     async def rewrites(self, exchange: Exchange) -> None:
         """Put on the trace what each plugin that changed the messages saved, in tokens."""

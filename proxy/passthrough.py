@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import TYPE_CHECKING
 
 from . import headers
-from .connections import translated
 from .errors import APIError, EndpointNotGuarded, InvalidRequest, NotFound
 from .listener import Head, Output, go_ahead
 from .websocket import relay_websocket
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
 
     from aiohttp import ClientResponse, StreamReader, web
 
-    from .connections import Connections
+    from .connections import Connections, Incoming
     from .exchange import Exchange
     from .settings import Server
     from .telemetry import Metrics
@@ -62,7 +60,7 @@ class Passthrough:
         target = http.raw_path.removeprefix("/v1")
         if http.headers.get("Upgrade", "").lower() == "websocket":
             return await relay_websocket(http, exchange, self._connections, target)
-        fields = headers.for_upstream(http.headers.items())
+        fields, _ = headers.for_upstream(http.headers.items())
         body: StreamReader | AsyncIterator[bytes] | None = None
         if http.body_exists:
             if http.content_length is not None:
@@ -70,11 +68,11 @@ class Passthrough:
             body = _rest(begun, http.content) if begun else http.content
             await go_ahead(http)
         response = await self._connections.open(exchange, target, fields, body)
+        incoming = self._connections.incoming(exchange, response)
         try:
-            return await self._relay(http, exchange, response)
+            return await self._relay(http, exchange, response, incoming)
         finally:
-            response.close()
-            exchange.attempts[-1].end_ns = time.time_ns()
+            incoming.close()
 
     def _check(self, exchange: Exchange) -> None:
         """Refuse what must not leave: what is no path of the API, or climbs out of it."""
@@ -94,7 +92,11 @@ class Passthrough:
                 )
 
     async def _relay(
-        self, http: web.BaseRequest, exchange: Exchange, response: ClientResponse
+        self,
+        http: web.BaseRequest,
+        exchange: Exchange,
+        response: ClientResponse,
+        incoming: Incoming,
     ) -> web.StreamResponse:
         exchange.status = response.status
         fields = headers.for_client(response.headers.items())
@@ -105,30 +107,18 @@ class Passthrough:
         head = Head(status=response.status, reason=response.reason, headers=fields)
         output = Output(http, await head.prepare(http), self._settings.write_timeout)
         try:
-            while data := await self._receive(exchange, response):
+            while data := await incoming.receive():
                 await output.write(data)
         except APIError as error:
             # The head is out, and said that all is well: only a broken connection can take it back.
             exchange.error = error
             exchange.status_word = "failed"
             exchange.termination = error.reported_code or "failed"
-            exchange.attempts[-1].error_type = exchange.termination
             if http.transport is not None:
                 http.transport.close()
             return head
         await head.write_eof()
         return head
-
-    async def _receive(self, exchange: Exchange, response: ClientResponse) -> bytes:
-        start = time.perf_counter()
-        with translated():
-            data = await response.content.readany()
-        now = time.perf_counter()
-        exchange.upstream_seconds += now - start
-        if exchange.first_chunk is None:
-            exchange.first_chunk = now - exchange.start
-            self._connections.after_first_byte(response)
-        return data
 
 
 async def _rest(begun: list[bytes], content: StreamReader) -> AsyncIterator[bytes]:

@@ -46,13 +46,14 @@ log = logging.getLogger("dragoman")
 class Server:
     """One process of the proxy.  To be made on the event loop that serves."""
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: Configuration, *, turn_log: int | None = None) -> None:
+        """`turn_log` is a file descriptor to write the turn log to, in place of stdout."""
         settings = configuration.settings
         self.settings = settings
         self._configuration = configuration
         self._stack = AsyncExitStack()
         self._tasks = Tasks()
-        self._telemetry = Telemetry(settings)
+        self._telemetry = Telemetry(settings, turn_log=turn_log)
         self._tokens = Tokenizer(encodings=settings.tokens.encodings)
         self._connections = Connections(settings.upstream)
         self._meter = Meter(self._tokens, self._telemetry.metrics, str(settings.upstream.base_url))
@@ -101,7 +102,7 @@ class Server:
             Passthrough(self._connections, settings.server, telemetry.metrics),
             telemetry,
             Settlement(settings, self._meter, self._tasks, telemetry),
-            BodyBudget(settings.server.max_body_in_flight, telemetry.metrics.body_bytes),
+            BodyBudget(settings.server.max_body_in_flight, telemetry.metrics),
             transparent=not layers,
         )
         self._api = Listener(self._edge, settings.server)

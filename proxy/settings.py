@@ -30,9 +30,9 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 
 def _prefix(url: AnyHttpUrl) -> AnyHttpUrl:
     if url.username or url.password:
-        raise ValueError("holds a password; upstream.api_key is the place of keys")
+        raise ValueError("should hold no password, as upstream.api_key may")
     if url.query is not None or url.fragment is not None:
-        raise ValueError("paths are put behind it, so it can have no query or fragment")
+        raise ValueError("should end with its path, without query or fragment")
     return url
 
 

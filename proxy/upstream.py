@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import aiohttp
     from multidict import CIMultiDict
 
-    from .exchange import Attempt, Exchange
+    from .connections import Incoming
+    from .exchange import Exchange
     from .settings import Upstream as UpstreamSettings
     from .wire import ChatRequest
 
@@ -147,15 +148,20 @@ class Upstream:
         head = _head(response)
         facts = StreamFacts(asked=asked, count=self._count, capture=self._capture)
         exchange.facts = facts
-        compressed = response.headers.get("Content-Encoding", "identity") != "identity"
-        read = coding.reader(response.headers.get("Content-Encoding", "")) if compressed else None
-        as_it_came = compressed and (read is None or (self._transparent and not asked))
+        compression = response.headers.get("Content-Encoding", "identity").lower()
+        compressed = compression != "identity"
+        decode = coding.reader(compression) if compressed else None
+        as_it_came = compressed and (decode is None or (self._transparent and not asked))
         if compressed and not as_it_came:
             head["headers"].popall("Content-Encoding", None)
         if asked or (compressed and not as_it_came):
             head["headers"].popall("Content-Length", None)
         events = UpstreamEvents(
-            response, exchange, self._connections, facts, read=read, as_it_came=as_it_came
+            self._connections.incoming(exchange, response),
+            facts,
+            framed=_framed(response),
+            decode=decode,
+            as_it_came=as_it_came,
         )
         return StreamResponse(exchange, events, **head)
 
@@ -163,73 +169,56 @@ class Upstream:
 class UpstreamEvents:
     """The events of an upstream's stream, whole ones at a time."""
 
+    __slots__ = ("_as_it_came", "_decode", "_ended", "_facts", "_framed", "_incoming", "_splitter")
+
     def __init__(
         self,
-        response: aiohttp.ClientResponse,
-        exchange: Exchange,
-        connections: Connections,
+        incoming: Incoming,
         facts: StreamFacts,
         *,
-        read: Callable[[bytes], bytes] | None,
+        framed: bool,
+        decode: Callable[[bytes], bytes] | None,
         as_it_came: bool,
     ) -> None:
-        self._response = response
-        self._exchange = exchange
-        self._connections = connections
+        self._incoming = incoming
         self._facts = facts
-        self._read = read
+        self._framed = framed
+        """HTTP itself would have told us of a missing end."""
+        self._decode = decode
         self._as_it_came = as_it_came
+        """The client takes the coding that the stream came in; we only look on, if we can."""
         self._splitter = sse.Splitter()
-        self._attempt: Attempt = exchange.attempts[-1]
         self._ended = False
 
     async def read(self) -> bytes:
         """The next run of whole events; b"" at the proper end.  APIError if the stream breaks."""
         while not self._ended:
-            data = await self._receive()
+            data = await self._incoming.receive()
             if not data:
                 return self._end()
-            plain = self._read(data) if self._read is not None else data
+            plain = data if self._decode is None else self._decode(data)
             if self._as_it_came:
-                if self._read is not None:
+                if self._decode is not None:
                     self._facts.feed(self._splitter.feed(plain))
                 return data
             if (whole := self._splitter.feed(plain)) and (seen := self._facts.feed(whole)):
                 return seen
         return b""
 
-    async def _receive(self) -> bytes:
-        exchange, start = self._exchange, time.perf_counter()
-        try:
-            with translated():
-                return await self._response.content.readany()
-        except BaseException as error:
-            self._attempt.error_type = getattr(error, "code", None) or "client_disconnected"
-            raise
-        finally:
-            now = time.perf_counter()
-            exchange.upstream_seconds += now - start
-            if exchange.first_chunk is None:
-                exchange.first_chunk = now - exchange.start
-                self._connections.after_first_byte(self._response)
-
     def _end(self) -> bytes:
         self._ended = True
-        self._attempt.end_ns = time.time_ns()
         rest = self._splitter.rest()
         seen = self._facts.feed(rest) if rest else b""
-        readable = self._read is not None or not self._as_it_came
-        if readable and not self._facts.complete and not _framed(self._response):
-            self._attempt.error_type = "upstream_truncated"
+        readable = self._decode is not None or not self._as_it_came
+        if readable and not self._framed and not self._facts.complete:
+            self._incoming.attempt.error_type = UpstreamTruncated.code
             raise UpstreamTruncated("The upstream's answer broke off.")
         return b"" if self._as_it_came else seen
 
     async def close(self) -> None:
-        """Stop it at once: a connection that still has something to say is not used again."""
+        """Stop it at once."""
         self._ended = True
-        if not self._attempt.end_ns:
-            self._attempt.end_ns = time.time_ns()
-        self._response.close()
+        self._incoming.close()
 
 
 def _is_stream(response: aiohttp.ClientResponse) -> bool:

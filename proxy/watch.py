@@ -17,14 +17,15 @@ from .usage import Usage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_FINISH = re.compile(rb'"finish_reason":\s*"([^"\\]{1,64})"')
+_FINISH = re.compile(rb'"finish_reason": ?"([^"\\]{1,64})"')
 _TEXT = re.compile(
-    rb'"(?:content|reasoning_content|reasoning|refusal|arguments|name)":\s*"((?:[^"\\]|\\.)+)"'
+    rb'"(?:content|reasoning_content|reasoning|refusal|arguments|name)": ?"((?:[^"\\]|\\.)+)"'
 )
 _DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
 _ERROR = re.compile(rb'(?:^|[\r\n])data: ?\{"error"')
 # At the very end of an event the key can only be the outermost object's.
-_NULL_USAGE = re.compile(rb',\s*"usage":\s*null(?=(?:,\s*"obfuscation":\s*"[^"\\]*")?\s*\}\s*$)')
+_NULL = b',"usage":null'
+_LAST = re.compile(rb'(?:,"obfuscation":"[^"\\]*")?\}\s*')
 
 
 class _Completion(msgspec.Struct):
@@ -122,6 +123,11 @@ class StreamFacts(AnswerFacts):
                 return
 
     def _take_usage(self, whole: bytes) -> bytes:
+        if self._asked:
+            # Most chunks of most upstreams are one event that ends so.
+            null = whole.rfind(_NULL)
+            if whole.find(b'"usage"') == null + 1 and _LAST.fullmatch(whole, null + len(_NULL)):
+                return whole[:null] + whole[null + len(_NULL) :]
         seen = []
         for event in sse.events(whole):
             completion = _chunk(event) if b'"usage"' in event else None
@@ -149,9 +155,6 @@ def error_code(body: bytes) -> str | None:
 
 
 def _without_null_usage(event: bytes) -> bytes:
-    shorter, found = _NULL_USAGE.subn(b"", event, count=1)
-    if found:
-        return shorter
     payload = sse.data(event) or b"{}"
     try:
         return event.replace(payload, strictjson.splice(payload, {"usage": None}))

@@ -42,7 +42,8 @@ async def relay_websocket(
     http: web.BaseRequest, exchange: Exchange, connections: Connections, target: str
 ) -> web.StreamResponse:
     """Join a client's WebSocket to one of the upstream's, until either ends."""
-    fields = _without_handshake(headers.for_upstream(http.headers.items()))
+    forwarded, _ = headers.for_upstream(http.headers.items())
+    fields = _without_handshake(forwarded)
     offered = [
         protocol.strip()
         for protocol in http.headers.get("Sec-WebSocket-Protocol", "").split(",")

@@ -1,0 +1,171 @@
+"""The command line.  A verb imports what it needs when it runs: `--help` is there at once."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import __version__, origin
+from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import TypeAlias
+
+    from .config import Configuration
+
+    Verb: TypeAlias = Callable[[argparse.Namespace], int]
+
+_FLAGS = {
+    "--upstream": ("URL", "the API to put it in front of, such as https://api.openai.com/v1"),
+    "--host": ("ADDRESS", "the address that clients reach (127.0.0.1)"),
+    "--port": ("PORT", "the port there (8080)"),
+    "--admin-port": ("PORT", "the port of /healthz, /readyz and /metrics (8081)"),
+    "--log-level": ("LEVEL", "debug, info, warning or error (info)"),
+}
+_FILE_HELP = "the configuration ($DRAGOMAN_CONFIG, or dragoman.toml if there is one)"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a verb.  The exit code is 2 for wrong usage or configuration, 1 for other failures."""
+    if conflict := origin.conflict():
+        _say([conflict])
+        return 1
+    arguments = _parse(sys.argv[1:] if argv is None else argv)
+    try:
+        code: int = arguments.verb(arguments)
+    except ConfigError as error:
+        _say(error.problems)
+        return 2
+    return code
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    import logging
+
+    given = {flag: getattr(arguments, flag[2:].replace("-", "_")) for flag in _FLAGS}
+    configuration = _load(
+        arguments.config, {flag: text for flag, text in given.items() if text is not None}
+    )
+    logging.basicConfig(
+        level=configuration.settings.server.log_level.upper(),
+        format="%(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,  # stdout is the turn log's
+    )
+    _say(f"warning: {warning}" for warning in configuration.warnings)
+    from . import server
+
+    return server.run(configuration)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from .startup import startup_lines
+
+    configuration = _load(arguments.file, {})
+    print(f"{configuration.path or 'the configuration'} is valid")
+    print(*startup_lines(configuration), sep="\n")
+    for warning in configuration.warnings:
+        print(f"warning: {warning}")
+    return 0
+
+
+def _plugins(arguments: argparse.Namespace) -> int:
+    from . import config, registry
+
+    draft = config.read(config.find(arguments.config, os.environ), {}, os.environ)
+    rows = [
+        (
+            ", ".join(map(str, each.positions)) or "-",
+            each.name,
+            f"{each.distribution} {each.version}",
+            each.description,
+        )
+        for each in registry.installed(registry.choose(draft))
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+    return 0
+
+
+def _schema(_: argparse.Namespace) -> int:
+    import json
+
+    from . import schema
+
+    print(json.dumps(schema.schema(), indent=2))
+    return 0
+
+
+def _new_key(arguments: argparse.Namespace) -> int:
+    from pydantic import ValidationError
+
+    from .callers import fingerprint, new_key
+    from .settings import Key
+
+    key = new_key()
+    try:
+        table = Key(name=arguments.name, sha256=fingerprint(key))
+    except ValidationError:
+        rule = "1 to 64 letters, digits, dots, dashes and underscores"
+        raise ConfigError([f"--name: should be {rule}, not {arguments.name!r}"]) from None
+    print(f"{key}\n")
+    print(f"This is the key of {table.name}, shown only now.  The configuration holds its hash:\n")
+    print(f'[[keys]]\nname = "{table.name}"\nsha256 = "{table.sha256}"')
+    return 0
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from .demo import script
+
+    return script.main(arguments.model)
+
+
+def _load(file: Path | None, flags: Mapping[str, str]) -> Configuration:
+    from . import config
+    from .startup import load
+
+    return load(config.find(file, os.environ), flags, os.environ)
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    """`serve` is meant where no verb is named."""
+    if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help", "--version")):
+        argv = ["serve", *argv]
+    parser = argparse.ArgumentParser(
+        prog="dragoman",
+        description="A proxy in front of any OpenAI-compatible API.",
+        epilog="Without a verb it serves: dragoman --upstream https://api.openai.com/v1",
+    )
+    parser.add_argument("--version", action="version", version=f"dragoman {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    def add(name: str, verb: Verb, text: str) -> argparse.ArgumentParser:
+        added = verbs.add_parser(name, help=text, description=text, allow_abbrev=False)
+        added.set_defaults(verb=verb)
+        return added
+
+    serve = add("serve", _serve, "run the proxy, until a signal stops it")
+    serve.add_argument("-c", "--config", type=Path, metavar="FILE", help=_FILE_HELP)
+    for flag, (value, text) in _FLAGS.items():
+        serve.add_argument(flag, metavar=value, help=text)
+    check = add("check", _check, "say what a configuration would run, or all that is wrong with it")
+    check.add_argument("file", nargs="?", type=Path, metavar="FILE", help=_FILE_HELP)
+    plugins = add("plugins", _plugins, "list the installed plugins, and where each of them stands")
+    plugins.add_argument("-c", "--config", type=Path, metavar="FILE", help=_FILE_HELP)
+    add("schema", _schema, "print the JSON schema of the configuration, for editors")
+    keys = add("keys", _new_key, "make keys for clients")
+    keys.add_argument("action", choices=["new"], help="print a new key, and its [[keys]] table")
+    keys.add_argument("--name", default="client", metavar="NAME", help="whose key it is (client)")
+    demo = add("demo", _demo, "run a conversation through the proxy; needs no key and no server")
+    demo.add_argument("--model", choices=["smollm2"], help="a real model, by dragoman[smollm2]")
+    return parser.parse_args(argv)

@@ -1,0 +1,111 @@
+"""Finds the classes of plugins: installed ones by their entry points, local ones by their file."""
+
+from __future__ import annotations
+
+import re
+import sys
+from difflib import get_close_matches
+from hashlib import sha256
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import module_from_spec
+from pathlib import Path
+from traceback import extract_tb
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from .mistakes import suggestion
+from .plugin import Plugin
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+GROUP = "dragoman.plugins"
+_IN_A_FILE = re.compile(r"(?P<file>.*\.py)(?::(?P<name>\w+))?")
+
+
+class NotAPlugin(Exception):
+    """What `use` names cannot be used; the message says why."""
+
+
+def find(use: str, folder: Path) -> type[Plugin[Any]]:
+    """The class that `use` names; a file is looked for in `folder`.
+
+    Only the module of that class is imported.  NotAPlugin if there is none, or if it fails.
+    """
+    match = _IN_A_FILE.fullmatch(use)
+    try:
+        found = _in_file(folder / match["file"], match["name"]) if match else _installed(use).load()
+    except NotAPlugin:
+        raise
+    except (Exception, SystemExit) as error:  # a stranger's module: anything may happen
+        failure = f"{type(error).__name__}: {error}{_origin(error)}"
+        raise NotAPlugin(f"plugin {use!r} cannot be imported: {failure}") from error
+    if not isinstance(found, type) or not issubclass(found, Plugin):
+        raise NotAPlugin(f"{use!r} is no class derived from proxy.plugin.Plugin")
+    options: object = found.Config
+    if not isinstance(options, type) or not issubclass(options, BaseModel):
+        raise NotAPlugin(f"the Config of {use!r} is not derived from proxy.plugin.Options")
+    return found
+
+
+def installed() -> list[EntryPoint]:
+    """The entry points of all plugins that are installed, by name."""
+    return sorted(entry_points(group=GROUP), key=lambda point: point.name)
+
+
+def distribution(point: EntryPoint) -> tuple[str, str]:
+    """Name and version of the distribution that brings an entry point."""
+    return (point.dist.name, point.dist.version) if point.dist else ("", "")
+
+
+def _installed(use: str) -> EntryPoint:
+    found = [point for point in installed() if point.name == use]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        owners = " and ".join(distribution(point)[0] for point in found)
+        raise NotAPlugin(f"plugin {use!r} is in {owners}; uninstall all but one of them")
+    names = sorted({point.name for point in installed()})
+    near = get_close_matches(use, names, n=1)
+    meant = f"; did you mean {near[0]!r}?" if near else ""
+    raise NotAPlugin(f"no plugin named {use!r}{meant} (installed: {', '.join(names) or 'none'})")
+
+
+def _in_file(path: Path, name: str | None) -> Any:
+    if name is None:
+        raise NotAPlugin(f'use = "{path}:Class" must say which class')
+    if not path.is_file():
+        raise NotAPlugin(f"there is no file {path}")
+    module = _module(path.resolve())
+    if not hasattr(module, name):
+        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
+        raise NotAPlugin(f"{path} has no class {name!r}{suggestion(name, classes)}")
+    return getattr(module, name)
+
+
+def _module(path: Path) -> ModuleType:
+    """Import a file once, by a name that no other module can have."""
+    name = f"dragoman_plugin_{sha256(str(path).encode()).hexdigest()[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    loader = SourceFileLoader(name, str(path))
+    module = module_from_spec(ModuleSpec(name, loader, origin=str(path)))
+    module.__file__ = str(path)
+    sys.modules[name] = module  # dataclasses and pydantic look their module up
+    try:
+        loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _origin(error: BaseException) -> str:
+    """Where in the plugin's own code an import failed."""
+    for frame in reversed(extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if not frame.filename.startswith("<") and "importlib" not in path.parts:
+            return "" if path == Path(__file__) else f" ({path.name}:{frame.lineno})"
+    return ""

@@ -1,0 +1,66 @@
+"""Fixtures: `proxy` and `upstream` are factories; what they start is stopped after the test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from blockbuster import blockbuster_ctx
+
+from tests.support.collector import Collector
+from tests.support.proxy import RunningProxy, start_proxy
+from tests.support.upstream import RawUpstream, chat
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from pathlib import Path
+
+    from tests.support.upstream import Script
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_ours_blocks() -> Iterator[None]:
+    """A blocking call on the event loop that comes from our code fails the test."""
+    with blockbuster_ctx(scanned_modules=["proxy", "plugins"]) as blocking:
+        # It writes only what poll() says there is room for.
+        blocking.functions["os.write"].can_block_in("telemetry/turns.py", "_write")
+        yield
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Callable[..., Awaitable[RawUpstream]]]:
+    """Start an upstream whose script answers each request; without one, it chats."""
+    started: list[RawUpstream] = []
+
+    async def start(script: Script = chat) -> RawUpstream:
+        raw = RawUpstream(script)
+        await raw.start()
+        started.append(raw)
+        return raw
+
+    yield start
+    for raw in started:
+        await raw.stop()
+
+
+@pytest.fixture
+async def proxy(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[RunningProxy]]]:
+    """Start a proxy in front of an upstream's URL, with more of a configuration as TOML."""
+    started: list[RunningProxy] = []
+
+    async def start(upstream: str, toml: str = "") -> RunningProxy:
+        running = await start_proxy(tmp_path, upstream, toml)
+        started.append(running)
+        return running
+
+    yield start
+    for running in started:
+        await running.stop()
+
+
+@pytest.fixture
+async def collector() -> AsyncIterator[Collector]:
+    running = Collector()
+    await running.start()
+    yield running
+    await running.stop()
