@@ -14,7 +14,7 @@ from proxy.throttle import Throttle
 
 from .attributes import SpanAttributes, error_type
 from .metrics import Metrics, usage_source
-from .turns import TurnLog, line
+from .turns import TurnLog, turn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,8 +56,9 @@ def parent_for_plugin(trace: Trace | None, mark: Mark) -> AbstractContextManager
 class Telemetry:
     """Traces, turn log and metrics of one process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, turn_log: int | None = None) -> None:
         self._settings = settings
+        self._turn_log = turn_log
         self.metrics = Metrics(settings.upstream.provider, semconv=settings.telemetry.semconv)
         self._tracing: Tracing | None = None
         self._turns: TurnLog | None = None
@@ -66,7 +67,7 @@ class Telemetry:
         """Open what has threads and sockets: in the process that serves, on its event loop."""
         settings = self._settings.telemetry
         if settings.turn_log:
-            self._turns = TurnLog(self.metrics.log_lines_lost.inc)
+            self._turns = TurnLog(self.metrics.log_lines_lost.inc, self._turn_log)
         if exporting(settings):
             from .spans import Tracing  # the SDK: 5 MB and 0.1 s that a server without traces saves
 
@@ -95,7 +96,7 @@ class Telemetry:
 
     def begin(self, exchange: Exchange, http: web.BaseRequest) -> None:
         """An exchange begins: give it its place in a trace."""
-        self.metrics.active.inc()
+        self.metrics.active += 1
         if self._tracing is not None:
             self._tracing.begin(exchange, http.headers)
             exchange.client = {
@@ -105,13 +106,11 @@ class Telemetry:
 
     def finish(self, exchange: Exchange, seconds: float) -> None:
         """An exchange has ended, and all that is to be known about it is known."""
-        self.metrics.active.dec()
+        self.metrics.active -= 1
         try:
-            self.metrics.observe_http(exchange, seconds)
-            if exchange.is_chat:
-                self.metrics.observe_chat(exchange, seconds, error_type(exchange))
-                if self._turns is not None:
-                    self._turns.add(line(exchange, seconds))
+            self.metrics.observe(exchange, seconds, error_type(exchange))
+            if self._turns is not None and exchange.is_chat:
+                self._turns.add(turn(exchange, seconds))
             if self._tracing is not None:
                 self._tracing.finish(exchange, seconds)
         except Exception as error:

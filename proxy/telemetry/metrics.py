@@ -12,9 +12,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from proxy import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from proxy.exchange import Exchange
+    from proxy.exchange import Attempt, Exchange, Mark
     from proxy.usage import Usage
 
 _HTTP = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
@@ -39,6 +39,8 @@ class Metrics:
         self._provider = provider
         self._models = set(models)
         self._children: dict[tuple[Any, ...], Any] = {}
+        self.active = 0
+        self.body_bytes = 0
         self._made: dict[str, Counter | Histogram] = {}
 
         def histogram(
@@ -55,9 +57,7 @@ class Metrics:
             ("http_request_method", "http_route", "http_response_status_code"),
             (*_HTTP, 30, 60, 120, 300, 600),
         )
-        self.active = Gauge(
-            "http_server_active_requests", "Requests under way.", registry=self.registry
-        )
+        self._gauge("http_server_active_requests", "Requests under way.", lambda: self.active)
         self.server_duration = histogram(
             "gen_ai_server_request_duration_seconds",
             "Chat completions as their clients saw them.",
@@ -146,14 +146,17 @@ class Metrics:
         self.log_lines_lost = counter(
             "dragoman_turn_log_lines_lost", "Turn log lines that stdout did not take in time.", ()
         )
-        self.body_bytes = Gauge(
+        self._gauge(
             "dragoman_body_bytes_in_flight",
             "Bytes of chat completion bodies held in memory.",
-            registry=self.registry,
+            lambda: self.body_bytes,
         )
         Gauge(
             "dragoman_build_info", "Always 1.", ("version", "semconv"), registry=self.registry
         ).labels(__version__, semconv).set(1)
+
+    def _gauge(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        Gauge(name, documentation, registry=self.registry).set_function(read)
 
     # ---- for plugins
 
@@ -178,59 +181,48 @@ class Metrics:
             return name
         return "other"
 
-    def _child(self, metric: Any, *labels: str) -> Any:
-        """labels() costs more than what is done with it: each set is bound once."""
-        key = (metric, *labels)
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = metric.labels(*labels)
-        return child
-
-    def observe_http(self, exchange: Exchange, seconds: float) -> None:
-        """Any request, when it has ended."""
+    def observe(self, exchange: Exchange, seconds: float, error_type: str) -> None:
+        """An exchange has ended, and its tokens are known."""
         method = exchange.method if exchange.method in _METHODS else "_OTHER"
-        self._child(self.http_duration, method, exchange.route, str(exchange.status)).observe(
-            seconds, _exemplar(exchange)
-        )
-        for attempt in exchange.attempts:
-            outcome = _attempt_outcome(attempt.status, attempt.error_type)
-            self._child(self.attempts, self._provider, outcome).inc()
-
-    def observe_chat(self, exchange: Exchange, seconds: float, error_type: str) -> None:
-        """A chat completion, when it has ended and its tokens are known."""
-        model = self.model(exchange.model, seen=exchange.status == 200)
-        gen_ai = ("chat", self._provider, model)
         exemplar = _exemplar(exchange)
-        self._child(self.server_duration, *gen_ai, error_type).observe(seconds, exemplar)
-        self._child(self.overhead, str(exchange.stream).lower()).observe(
-            max(0.0, seconds - exchange.upstream_seconds)
-        )
-        first = exchange.first_chunk
-        if first is not None:
-            self._child(self.server_first, *gen_ai).observe(first, exemplar)
-        if exchange.attempts:
-            upstream = (exchange.attempts[-1].end_ns - exchange.attempts[0].start_ns) / 1e9
-            self._child(self.client_duration, *gen_ai, error_type).observe(upstream, exemplar)
-            if first is not None:
-                before = (exchange.attempts[0].start_ns - exchange.start_ns) / 1e9
-                self._child(self.client_first, *gen_ai).observe(max(0.0, first - before))
-        for mark in exchange.marks:
-            self._child(self.plugin_duration, mark.plugin, mark.phase, mark.outcome).observe(
-                mark.own_seconds
-            )
-            if mark.outcome == "error":
-                on_error = mark.attributes.get("dragoman.plugin.on_error", "")
-                self._child(self.plugin_failures, mark.plugin, on_error).inc()
-        self._observe_usage(exchange, exchange.facts.usage, gen_ai, seconds)
+        duration = self._bound(self.http_duration, method, exchange.route, str(exchange.status))
+        duration.observe(seconds, exemplar)
+        for attempt in exchange.attempts:
+            outcome = _attempt_outcome(attempt)
+            self._bound(self.attempts, self._provider, outcome).inc()
+        if exchange.is_chat:
+            model = self.model(exchange.model, seen=exchange.status == 200)
+            self._observe_chat(exchange, seconds, model, error_type)
+            self._observe_usage(exchange, seconds, model)
+            for mark in exchange.marks:
+                self._observe_plugin(mark)
 
-    def _observe_usage(
-        self, exchange: Exchange, usage: Usage | None, gen_ai: tuple[str, ...], seconds: float
+    def _observe_chat(
+        self, exchange: Exchange, seconds: float, model: str, error_type: str
     ) -> None:
-        self._child(self.usage_source, usage_source(usage)).inc()
-        if usage is None or exchange.source != "upstream":
+        gen_ai, exemplar = ("chat", self._provider, model), _exemplar(exchange)
+        self._bound(self.server_duration, *gen_ai, error_type).observe(seconds, exemplar)
+        overhead = max(0.0, seconds - exchange.upstream_seconds)
+        self._bound(self.overhead, "true" if exchange.stream else "false").observe(overhead)
+        first = exchange.first_chunk if exchange.stream else None
+        if first is not None:
+            self._bound(self.server_first, *gen_ai).observe(first, exemplar)
+        if exchange.attempts:
+            start_ns = exchange.attempts[0].start_ns
+            upstream = max(0, exchange.attempts[-1].end_ns - start_ns) / 1e9
+            self._bound(self.client_duration, *gen_ai, error_type).observe(upstream, exemplar)
+            if first is not None:
+                before = (start_ns - exchange.start_ns) / 1e9
+                self._bound(self.client_first, *gen_ai).observe(max(0.0, first - before))
+
+    def _observe_usage(self, exchange: Exchange, seconds: float, model: str) -> None:
+        usage = exchange.facts.usage
+        self._bound(self.usage_source, usage_source(usage)).inc()
+        if usage is None or exchange.sent is None:
             return
-        self._child(self.token_usage, *gen_ai, "input").observe(usage.prompt_tokens)
-        self._child(self.token_usage, *gen_ai, "output").observe(usage.completion_tokens)
+        gen_ai = ("chat", self._provider, model)
+        self._bound(self.token_usage, *gen_ai, "input").observe(usage.prompt_tokens)
+        self._bound(self.token_usage, *gen_ai, "output").observe(usage.completion_tokens)
         for kind, tokens in (
             ("input", usage.prompt_tokens),
             ("output", usage.completion_tokens),
@@ -239,10 +231,26 @@ class Metrics:
             ("reasoning", usage.reasoning_tokens),
         ):
             if tokens:
-                self._child(self.tokens, gen_ai[-1], kind).inc(tokens)
+                self._bound(self.tokens, model, kind).inc(tokens)
         if exchange.stream and exchange.first_chunk is not None and usage.completion_tokens > 1:
             per_token = (seconds - exchange.first_chunk) / (usage.completion_tokens - 1)
-            self._child(self.server_per_token, *gen_ai).observe(per_token)
+            self._bound(self.server_per_token, *gen_ai).observe(per_token)
+
+    def _observe_plugin(self, mark: Mark) -> None:
+        self._bound(self.plugin_duration, mark.plugin, mark.phase, mark.outcome).observe(
+            mark.own_seconds
+        )
+        if mark.outcome == "error":
+            on_error = mark.attributes.get("dragoman.plugin.on_error", "")
+            self._bound(self.plugin_failures, mark.plugin, on_error).inc()
+
+    def _bound(self, metric: Any, *labels: str) -> Any:
+        """A metric with its labels; labels() costs more than what is done with it."""
+        key = (id(metric), *labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = metric.labels(*labels)
+        return child
 
 
 _METHODS = frozenset(("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"))
@@ -254,12 +262,15 @@ def usage_source(usage: Usage | None) -> str:
     return "upstream" if usage.exact else "estimated"
 
 
-def _attempt_outcome(status: int | None, error_type: str | None) -> str:
-    if error_type is not None:
+def _attempt_outcome(attempt: Attempt) -> str:
+    if attempt.error_type is not None:
         known = {"upstream_timeout": "timeout", "upstream_unreachable": "connect"}
-        return known.get(error_type, "other")
-    if status is None or status < 400:
-        return "ok" if status else "other"
+        return known.get(attempt.error_type, "other")
+    status = attempt.status
+    if status is None:
+        return "other"
+    if status < 400:
+        return "ok"
     if status == 429:
         return "429"
     return "5xx" if status >= 500 else "4xx"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import sys
-import threading
 from collections import deque
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -20,104 +20,143 @@ if TYPE_CHECKING:
     from proxy.exchange import Exchange
 
 BATCH_SECONDS = 0.05
-"""How long lines wait for others: waking the writer's thread costs more than writing a line."""
+"""How long a line waits for others."""
 
 MAX_WAITING = 10_000
 """Lines that wait while stdout does not take any; more are dropped and counted."""
 
 
-def line(exchange: Exchange, seconds: float) -> dict[str, Any]:
-    """The fields of one line; times in milliseconds."""
-    usage = exchange.facts.usage
-    trace = exchange.trace
-    return {
-        "ts": datetime.fromtimestamp(exchange.start_ns / 1e9, UTC).isoformat(
-            timespec="milliseconds"
-        ),
-        "request_id": exchange.id,
-        "trace_id": f"{trace.trace_id:032x}" if trace else None,
-        "span_id": f"{trace.span_id:016x}" if trace else None,
-        "session": exchange.session,
-        "caller": exchange.caller.name or exchange.caller.id if exchange.caller else None,
-        "model": exchange.model,
-        "stream": exchange.stream,
-        "status": exchange.status,
-        "source": exchange.source,
-        "termination": exchange.termination,
-        "finish_reason": exchange.facts.finish_reasons[0]
-        if exchange.facts.finish_reasons
-        else None,
-        "prompt_tokens": usage.prompt_tokens if usage else None,
-        "completion_tokens": usage.completion_tokens if usage else None,
-        "cached_tokens": usage.cached_tokens if usage else None,
-        "reasoning_tokens": usage.reasoning_tokens if usage else None,
-        "usage_source": usage_source(usage),
-        "saved_tokens": exchange.saved_tokens,
-        "ttfc_ms": _ms(exchange.first_chunk),
-        "total_ms": _ms(seconds),
-        "overhead_ms": _ms(max(0.0, seconds - exchange.upstream_seconds)),
-        "plugins": [
-            {
-                "name": mark.plugin,
-                "phase": mark.phase,
-                "outcome": mark.outcome,
-                "ms": _ms(mark.own_seconds),
-            }
+class PluginTurn(msgspec.Struct):
+    """What one plugin did; `ms` is its own time."""
+
+    name: str
+    phase: str
+    outcome: str
+    ms: float
+
+
+class Turn(msgspec.Struct):
+    """One line.  Times in milliseconds, tokens as the upstream counted them or as we did."""
+
+    ts: str
+    request_id: str
+    trace_id: str | None
+    span_id: str | None
+    session: str | None
+    caller: str | None
+    model: str | None
+    stream: bool
+    status: int
+    source: str
+    termination: str
+    finish_reason: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cached_tokens: int | None
+    reasoning_tokens: int | None
+    usage_source: str
+    saved_tokens: int
+    ttfc_ms: float | None
+    total_ms: float
+    overhead_ms: float
+    plugins: list[PluginTurn]
+
+
+def turn(exchange: Exchange, seconds: float) -> Turn:
+    """The line of an exchange that has ended."""
+    facts, trace, caller = exchange.facts, exchange.trace, exchange.caller
+    usage = facts.usage
+    first = exchange.first_chunk
+    return Turn(
+        ts=_timestamp(exchange.start_ns),
+        request_id=exchange.id,
+        trace_id=f"{trace.trace_id:032x}" if trace else None,
+        span_id=f"{trace.span_id:016x}" if trace else None,
+        session=exchange.session,
+        caller=(caller.name or caller.id) if caller else None,
+        model=exchange.model,
+        stream=exchange.stream,
+        status=exchange.status,
+        source=exchange.source,
+        termination=exchange.termination,
+        finish_reason=facts.finish_reasons[0] if facts.finish_reasons else None,
+        prompt_tokens=usage.prompt_tokens if usage else None,
+        completion_tokens=usage.completion_tokens if usage else None,
+        cached_tokens=usage.cached_tokens if usage else None,
+        reasoning_tokens=usage.reasoning_tokens if usage else None,
+        usage_source=usage_source(usage),
+        saved_tokens=exchange.saved_tokens,
+        ttfc_ms=None if first is None else round(first * 1e3, 3),
+        total_ms=round(seconds * 1e3, 3),
+        overhead_ms=round(max(0.0, seconds - exchange.upstream_seconds) * 1e3, 3),
+        plugins=[
+            PluginTurn(mark.plugin, mark.phase, mark.outcome, round(mark.own_seconds * 1e3, 3))
             for mark in exchange.marks
         ],
-    }
+    )
 
 
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1e3, 3)
+def _timestamp(nanoseconds: int) -> str:
+    """RFC 3339, in UTC, to the millisecond."""
+    moment = datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{nanoseconds // 1_000_000 % 1_000:03d}Z"
 
 
 class TurnLog:
-    """Writes lines from a thread of its own, so that a reader who stops never stops a request."""
+    """Writes lines, but only as fast as stdout takes them: a reader who stops stops no request.
 
-    def __init__(self, lost: Callable[[int], None], fileno: int | None = None) -> None:
+    A pipe that polls as writable has room for PIPE_BUF bytes; so many are written at a time.
+    """
+
+    def __init__(self, lost: Callable[[], None], fileno: int | None = None) -> None:
         self._fileno = sys.stdout.fileno() if fileno is None else fileno
         self._lost = lost
         self._waiting: deque[bytes] = deque()
-        self._wake = threading.Event()
-        self._written = threading.Event()
-        self._written.set()
-        self._closing = False
+        self._rest = b""  # of what was taken from the waiting lines and did not fit
         self._timer: asyncio.TimerHandle | None = None
-        self._thread = threading.Thread(target=self._write, name="turn log", daemon=True)
-        self._thread.start()
+        self._encode = msgspec.json.Encoder().encode
+        self._poll = select.poll()
+        self._poll.register(self._fileno, select.POLLOUT)
 
-    def add(self, fields: dict[str, Any]) -> None:
+    def add(self, line: Turn) -> None:
         if len(self._waiting) >= MAX_WAITING:
-            self._lost(1)
+            self._lost()
             return
-        self._waiting.append(msgspec.json.encode(fields) + b"\n")
+        self._waiting.append(self._encode(line))
         if self._timer is None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(BATCH_SECONDS, self._hand_over)
-
-    def _hand_over(self) -> None:
-        self._timer = None
-        self._wake.set()
+            self._timer = loop.call_later(BATCH_SECONDS, self._write)
 
     def _write(self) -> None:
-        while not (self._closing and not self._waiting):
-            self._wake.wait()
-            self._wake.clear()
-            batch = bytearray()
-            while self._waiting:
-                batch += self._waiting.popleft()
-            try:
-                rest = memoryview(bytes(batch))
-                while rest:
-                    rest = rest[os.write(self._fileno, rest) :]
-            except OSError:  # nobody reads any more
-                self._lost(batch.count(b"\n"))
+        """Write what stdout takes; come back later for the rest."""
+        self._timer = None
+        try:
+            while (data := self._rest or self._next()) and self._poll.poll(0):
+                self._rest = data[os.write(self._fileno, data[: select.PIPE_BUF]) :]
+        except OSError:  # nobody reads any more
+            self._rest = b""
+        else:
+            if data:
+                self._rest = data
+                loop = asyncio.get_running_loop()
+                self._timer = loop.call_later(BATCH_SECONDS, self._write)
+
+    def _next(self) -> bytes:
+        """As many of the waiting lines as fit into one write, but at least one."""
+        lines, size = [], 0
+        while self._waiting and (not lines or size + len(self._waiting[0]) < select.PIPE_BUF):
+            line = self._waiting.popleft()
+            size += len(line) + 1
+            lines += (line, b"\n")
+        return b"".join(lines)
 
     async def close(self, seconds: float) -> None:
         """Write what waits, but take no longer than this."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while self._timer is not None and loop.time() < deadline:
+            self._timer.cancel()
+            self._write()
+            await asyncio.sleep(0.01)
         if self._timer is not None:
             self._timer.cancel()
-        self._closing = True
-        self._wake.set()
-        await asyncio.to_thread(self._thread.join, seconds)
