@@ -89,6 +89,14 @@ class SamplingOptions(Rules):
     OpenAI's reasoning models are known."""
 
 
+    @model_validator(mode="after")
+    def _distinct(self) -> SamplingOptions:
+        names = [scene.name for scene in self.scenes]
+        if len(set(names)) < len(names):
+            raise ValueError("two scenes have the same name")
+        return self
+
+
 SEARCHED = 4_000
 """Characters of a message that a scene's pattern is searched in."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from . import sse
 from .errors import ContentRejected
 from .wire import Chunk
 
@@ -59,16 +60,17 @@ def hold_text(
                     yield ready
         except ContentRejected:
             rejected()
-            for end in _content_filter(waiting, set(unchecked) | set(passed) or {0}):
+            choices = set(unchecked) | set(passed) or {0}
+            for end in _content_filter(waiting[-1], choices):
                 yield end
 
     return held
 
 
-def _content_filter(waiting: list[Chunk], choices: set[int]) -> list[Chunk]:
+def _content_filter(like: Chunk, choices: set[int]) -> list[Chunk]:
     """The chunks that end a stream whose text was rejected: a normal end for every client."""
-    frame = {k: v for k, v in waiting[-1].body.items() if k not in ("choices", "usage")}
-    return [
+    frame = {k: v for k, v in like.body.items() if k not in ("choices", "usage")}
+    ends = [
         Chunk.of(
             {
                 **frame,
@@ -77,3 +79,6 @@ def _content_filter(waiting: list[Chunk], choices: set[int]) -> list[Chunk]:
         )
         for index in sorted(choices)
     ]
+    # What the upstream would still say is not read: its [DONE] must come from us.
+    ends[-1] = Chunk(ends[-1].raw + sse.encode(b"[DONE]"), ends[-1].body)
+    return ends

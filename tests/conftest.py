@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from blockbuster import blockbuster_ctx
+from hypothesis import HealthCheck, settings
 
 from tests.support.collector import Collector
 from tests.support.proxy import RunningProxy, start_proxy
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.upstream import Script
+
+
+# Examples are few and slow machines many: no test here is about time.
+settings.register_profile(
+    "house", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=100
+)
+settings.load_profile("house")
 
 
 @pytest.fixture(autouse=True)

@@ -133,9 +133,7 @@ def _usage(usage: tuple[int, int]) -> dict[str, int]:
     return {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
 
 
-def chunks(
-    text: str, request: dict[str, Any], usage: tuple[int, int] = (9, 3)
-) -> list[bytes]:
+def chunks(text: str, request: dict[str, Any], usage: tuple[int, int] = (9, 3)) -> list[bytes]:
     """The events of a streamed completion, as OpenAI sends them: a word in each."""
     frame = {
         "id": "chatcmpl-test",
