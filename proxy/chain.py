@@ -280,6 +280,10 @@ class Guard:
             request.exchange.source = source
 
 
+RUNS_PLUGIN = Guard._run.__code__  # noqa: SLF001
+"""The code whose frame, on a stack, says which plugin runs: its `self` is the Guard."""
+
+
 def report(layer: Layer, mark: Mark, error: BaseException) -> None:
     """Note and log that a plugin failed; with a traceback once a minute for each kind."""
     mark.outcome = "error"
@@ -319,7 +323,6 @@ def guard_stream(transform: Transform, layer: Layer, mark: Mark) -> Transform:
                     if taken:
                         taken.popleft()
                     yield chunk
-            return
         except (APIError, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
@@ -328,6 +331,8 @@ def guard_stream(transform: Transform, layer: Layer, mark: Mark) -> Transform:
             report(layer, mark, error)
             if layer.on_error == "closed":
                 raise PluginUnavailable(f"The {layer.name} plugin is unavailable.") from error
+        else:
+            return
         for chunk in taken:
             yield chunk
         async for chunk in chunks:

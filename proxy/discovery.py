@@ -103,9 +103,11 @@ def _module(path: Path) -> ModuleType:
 
 
 def _origin(error: BaseException) -> str:
-    """Where in the plugin's own code an import failed."""
-    for frame in reversed(extract_tb(error.__traceback__)):
-        path = Path(frame.filename)
-        if not frame.filename.startswith("<") and "importlib" not in path.parts:
-            return "" if path == Path(__file__) else f" ({path.name}:{frame.lineno})"
-    return ""
+    """Where in the plugin's own code an import failed; nothing if that was not reached."""
+    frames = [
+        frame
+        for frame in extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<") and "importlib" not in Path(frame.filename).parts
+    ]
+    path = Path(frames[-1].filename)  # this file's, if no other
+    return "" if path == Path(__file__) else f" ({path.name}:{frames[-1].lineno})"

@@ -27,7 +27,6 @@ _STRING = re.compile(
     r"|'[^']*'",
     re.DOTALL,
 )
-_TOML_ERROR = re.compile(r"(?P<what>.*) \(at (?:line (?P<line>\d+), column \d+|end of document)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +69,13 @@ class Document:
 
 
 def _syntax_error(name: str, text: str, message: str) -> str:
-    match = _TOML_ERROR.fullmatch(message)
-    if match is None:
-        return f"{name}: not TOML: {message}"
-    line = match["line"] or text.rstrip().count("\n") + 1
-    what = match["what"][0].lower() + match["what"][1:]
+    what, _, position = message.partition(" (at ")
+    line = re.match(r"line (\d+)", position)
+    number = line[1] if line else text.rstrip().count("\n") + 1
+    what = what[:1].lower() + what[1:]
     if what.startswith(("invalid value", "expected newline")):
         what += "; is it a text without quotes?"
-    return f"{name}:{line}: not TOML: {what}"
+    return f"{name}:{number}: not TOML: {what}"
 
 
 class _Scanner:

@@ -9,11 +9,13 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from .chain import Guard
+from .chain import RUNS_PLUGIN
 from .throttle import Throttle
 
 if TYPE_CHECKING:
     from prometheus_client import Histogram
+
+    from .chain import Guard
 
 log = logging.getLogger("dragoman.loop")
 
@@ -58,9 +60,9 @@ class LoopWatch:
 
     def _plugin_that_runs(self) -> str | None:
         """The innermost plugin on the stack of the loop's thread."""
-        frame = sys._current_frames().get(self._loop_thread)
+        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001  # there is no other way
         while frame is not None:
-            if frame.f_code is Guard._run.__code__:
+            if frame.f_code is RUNS_PLUGIN:
                 guard: Guard = frame.f_locals["self"]
                 return guard.name
             frame = frame.f_back

@@ -75,10 +75,8 @@ class Mistakes:
 
     def add_text(self, place: Place, message: str) -> None:
         """Note what is wrong at a place; () if it is no place of the configuration."""
-        inside = self.document is not None and not self._overridden(place)
-        line = self.document.line(place) if self.document and inside else None
         text = f"{self.cite(place)}{' '.join(message.split())}"
-        self.found.append(Mistake(math.inf if line is None else line, place, text))
+        self.found.append(Mistake(self._line(place) or math.inf, place, text))
 
     def add_invalid(
         self,
@@ -103,8 +101,8 @@ class Mistakes:
             if place in noted:
                 continue
             if one["type"] == "extra_forbidden":
-                meant = _meant(model, inner, also)
-                self.add_text(place, f"unknown key {inner[-1]!r}{meant}")
+                text = f"unknown key {inner[-1]!r}{_meant(model, inner, within, also)}"
+                self.add_text(place, text)
                 continue
             if holds_secret(model, inner):
                 self.secrets.add(str(one["input"]))
@@ -135,8 +133,13 @@ class Mistakes:
             return f"{self.overrides[overridden]}: "
         if self.document is None or not place:
             return ""
-        line = self.document.line(place)
-        return f"{self.document.name}: " if line is None else f"{self.document.name}:{line}: "
+        line = self._line(place)
+        return f"{self.document.name}:{line}: " if line else f"{self.document.name}: "
+
+    def _line(self, place: Place) -> int | None:
+        if self.document is None or self._overridden(place):
+            return None
+        return self.document.line(place)
 
     def _overridden(self, place: Place) -> Place:
         """The place by whose variable or flag this one was set; () if it was not."""
@@ -174,13 +177,14 @@ def suggestion(word: object, known: Iterable[str]) -> str:
     return f"; known are {', '.join(words)}" if words else ""
 
 
-def _meant(model: type[BaseModel], place: Place, also: Iterable[str]) -> str:
+def _meant(model: type[BaseModel], place: Place, within: Place, also: Iterable[str]) -> str:
     """What an unknown key was perhaps meant to be: one of another table, or almost one of this."""
     *table, key = place
     for section, _ in keys(model):
         kinds = types_at(model, (section,))
         if any(issubclass(kind, BaseModel) for kind in kinds) and key in keys_at(model, (section,)):
-            return f"; it belongs in {f'[[{section}]]' if tuple in kinds else f'[{section}]'}"
+            name = ".".join(str(part) for part in (*within[:1], section))
+            return f"; it belongs in {f'[[{name}]]' if tuple in kinds else f'[{name}]'}"
     return suggestion(key, keys_at(model, tuple(table)).union(() if table else also))
 
 

@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 
 # The endpoints of the API by their first segment: a label must not grow with what clients type.
 _KNOWN = frozenset(
-    "assistants audio batches chat chatkit completions containers conversations embeddings evals "
-    "files fine_tuning images models moderations organization realtime responses threads uploads "
-    "vector_stores videos".split()
+    (
+        *("assistants", "audio", "batches", "chat", "chatkit", "completions", "containers"),
+        *("conversations", "embeddings", "evals", "files", "fine_tuning", "images", "models"),
+        *("moderations", "organization", "realtime", "responses", "threads", "uploads"),
+        *("vector_stores", "videos"),
+    )
 )
 
 # Where messages to a model travel beside /chat/completions.

@@ -60,7 +60,7 @@ __all__ = [
 class Options(BaseModel):
     """The options of a plugin in its `[[plugins]]` table.  Unknown keys are refused at start."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 OptionsT = TypeVar("OptionsT", bound=BaseModel)

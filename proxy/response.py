@@ -70,7 +70,7 @@ class ChatResponse:
         self.exchange.callbacks.append(callback)
 
     def map_text(self, f: Callable[[str], str]) -> Self:
-        """The answer with f applied to the model's text: to all of it, or to each piece of a stream."""
+        """The answer with f applied to its text: to all of it, or to each piece of a stream."""
         raise NotImplementedError
 
     async def close(self) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import uvloop
 from aiohttp import http_parser
 
+from . import logs
 from .admin import Admin
 from .body import BodyBudget
 from .callers import Callers
@@ -76,7 +77,7 @@ class Server:
 
     async def _build(self) -> None:
         settings, telemetry = self.settings, self._telemetry
-        telemetry.start()
+        await telemetry.start()
         self._stack.push_async_callback(telemetry.close)
         self._stack.callback(self._tokens.close)
         self._connections.propagate = settings.telemetry.propagate_upstream
@@ -184,6 +185,7 @@ def _check_parser() -> None:
 
 def run(configuration: Configuration) -> int:
     """Serve until SIGTERM or SIGINT; a second one exits at once.  Returns the exit code."""
+    logs.start(configuration.settings.server.log_level)
     _raise_file_limit()
     try:
         uvloop.run(_serve(configuration))

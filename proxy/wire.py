@@ -100,7 +100,7 @@ class ChatRequest:
         return {name: value for name, value in merged.items() if value is not self.REMOVED}
 
     def get(self, name: str) -> Any:
-        """One field of the body, None if it is missing; cheaper than `body` before anybody looked."""
+        """One field of the body, None if it is missing; cheaper than `body` at first sight."""
         if name in self.changes:
             value = self.changes[name]
             return None if value is self.REMOVED else value

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
 from tests.support.collector import Collector
+from tests.support.process import Process
 from tests.support.proxy import RunningProxy, start_proxy
 from tests.support.upstream import RawUpstream, chat
 
@@ -72,3 +73,21 @@ async def collector() -> AsyncIterator[Collector]:
     await running.start()
     yield running
     await running.stop()
+
+
+@pytest.fixture
+async def serve(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Process]]]:
+    """Start `python -m proxy` with a configuration and more arguments; `wait=False` for one that
+    will not come up."""
+    started: list[Process] = []
+
+    async def start(toml: str, *arguments: str, wait: bool = True, **options: Any) -> Process:
+        file = tmp_path / f"process{len(started)}.toml"
+        file.write_text(toml)
+        process = await Process.start("-c", str(file), *arguments, folder=tmp_path, **options)
+        started.append(process)
+        return await process.ready() if wait else process
+
+    yield start
+    for process in started:
+        await process.kill()

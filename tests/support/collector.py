@@ -61,9 +61,9 @@ class Collector:
         return f"http://127.0.0.1:{self._port}"
 
     async def start(self) -> None:
-        self._runner = web.ServerRunner(web.Server(self._receive))
+        self._runner = web.ServerRunner(web.Server(self._receive), shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, shutdown_timeout=0.1)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         self._port = self._runner.addresses[0][1]
 

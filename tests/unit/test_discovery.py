@@ -100,8 +100,8 @@ def test_an_unknown_plugin_is_told_with_what_is_installed(install: Callable[...,
     assert names == sorted(names)
     assert {"sampling", "whisper"} <= set(names)
     listed = f"(installed: {', '.join(names)})"
-    assert table_problems('[[plugins]]\nname = "x"\nuse = "wisper"\n[[plugins]]\nuse = "x"') == [
-        f"3: no plugin named 'wisper'; did you mean 'whisper'? {listed}",
+    assert table_problems('[[plugins]]\nname = "x"\nuse = "whisperer"\n[[plugins]]\nuse = "x"') == [
+        f"3: no plugin named 'whisperer'; did you mean 'whisper'? {listed}",
         f"5: no plugin named 'x' {listed}",
     ]
 

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from plugins.sampling import (
     SEARCHED,
-    SamplingOptions,
     Sampling,
+    SamplingOptions,
     choose_scene,
     newest_user_text,
 )
@@ -20,7 +20,7 @@ from tests.support.requests import chat_request
 
 async def sent(request, **options):
     """The body that goes on, after a plugin with these options."""
-    plugin = Sampling(SamplingOptions(**options), None)
+    plugin = Sampling(SamplingOptions.model_validate(options), None)  # type: ignore[arg-type]
     passed_on = []
 
     async def call_next(changed):
@@ -181,7 +181,7 @@ SCENES = [
     ],
 )
 def test_the_scene_is_the_one_that_is_named_else_the_first_that_holds(request_, scene):
-    chosen = choose_scene(SamplingOptions(scenes=SCENES).scenes, request_)
+    chosen = choose_scene(SamplingOptions.model_validate({"scenes": SCENES}).scenes, request_)
     assert (chosen.name if chosen else None) == scene
 
 

@@ -1,0 +1,602 @@
+"""What a collector sees of exchanges: an OTLP receiver on a real socket reads the spans back."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+import msgspec
+import openai
+import pytest
+
+from tests.support.upstream import chat, chunks, completion
+
+MESSAGES = [{"role": "user", "content": "PROMPT-CANARY"}]
+TRACE_ID, PARENT_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TRACEPARENT = f"00-{TRACE_ID}-{PARENT_ID}-01"
+
+
+def traced(collector, more=""):
+    return f'telemetry.endpoint = "{collector.url}"\n{more}'
+
+
+@pytest.fixture(autouse=True)
+def quick_batches(monkeypatch):
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+
+
+def by_kind(spans):
+    """The server span, the chat span, the attempts, the plugins' spans."""
+    server = [s for s in spans if s.kind == "SERVER"]
+    chats = [s for s in spans if s.name.startswith("chat")]
+    attempts = [s for s in spans if s.kind == "CLIENT" and s not in chats]
+    plugins = [s for s in spans if s.name.startswith("plugin ")]
+    assert len(server) == 1
+    return server[0], chats[0] if chats else None, attempts, plugins
+
+
+async def complete(running, **options):
+    async with running.client() as client:
+        return await client.chat.completions.create(
+            **{"model": "gpt-4o-mini", "messages": MESSAGES, **options}
+        )
+
+
+async def streamed(running, **options):
+    async with running.client() as client:
+        stream = await client.chat.completions.create(
+            **{"model": "gpt-4o-mini", "messages": MESSAGES, "stream": True, **options}
+        )
+        return [chunk async for chunk in stream]
+
+
+# ---- the tree
+
+
+async def test_an_exchange_is_a_server_span_a_chat_and_an_attempt(proxy, upstream, collector):
+    up = await upstream()
+    running = await proxy(up.url, traced(collector))
+    await complete(running, temperature=0.5, max_tokens=9, seed=3, stop=["x"], n=1)
+    server, chat_span, (attempt,), _ = by_kind(await collector.wait_for(3))
+    assert server.name == "POST /v1/chat/completions"
+    assert server.parent_id == ""
+    assert chat_span.name == "chat gpt-4o-mini"
+    assert chat_span.parent_id == server.span_id
+    assert (attempt.name, attempt.parent_id) == ("POST", chat_span.span_id)
+    assert server.start <= chat_span.start <= attempt.start <= attempt.end
+    assert attempt.end <= chat_span.end <= server.end
+    assert chat_span.attributes == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "gpt-4o-mini",
+        "gen_ai.request.temperature": 0.5,
+        "gen_ai.request.max_tokens": 9,
+        "gen_ai.request.seed": 3,
+        "gen_ai.request.stop_sequences": ["x"],
+        "gen_ai.response.id": "chatcmpl-test",
+        "gen_ai.response.model": "gpt-4o-mini-2024-07-18",
+        "gen_ai.response.finish_reasons": ["stop"],
+        "gen_ai.usage.input_tokens": 9,
+        "gen_ai.usage.output_tokens": 3,
+        "openai.api.type": "chat_completions",
+        "openai.response.system_fingerprint": "fp_test",
+        "dragoman.usage.source": "upstream",
+        "server.address": "127.0.0.1",
+        "server.port": int(up.url.rsplit(":", 1)[1].split("/")[0]),
+    }
+    assert server.attributes["http.response.status_code"] == 200
+    assert server.attributes["dragoman.response.source"] == "upstream"
+    assert attempt.attributes["url.full"] == f"{up.url}/chat/completions"
+    assert {s.scope for s in (server, chat_span, attempt)} == {"dragoman"}
+    assert server.schema_url == "https://opentelemetry.io/schemas/1.41.0"
+    assert server.resource["service.name"] == "dragoman"
+    assert server.resource["service.instance.id"]
+
+
+async def test_a_clients_trace_is_continued_and_the_upstream_is_a_child_of_the_attempt(
+    proxy, upstream, collector
+):
+    up = await upstream()
+    running = await proxy(up.url, traced(collector))
+    async with running.client() as client:
+        raw = await client.chat.completions.with_raw_response.create(
+            model="m",
+            messages=MESSAGES,
+            extra_headers={
+                "traceparent": TRACEPARENT,
+                "tracestate": "vendor=1",
+                "baggage": "user=secret",
+            },
+        )
+    server, _, (attempt,), _ = by_kind(await collector.wait_for(3))
+    assert (server.trace_id, server.parent_id) == (TRACE_ID, PARENT_ID)
+    call = up.calls[0]
+    assert call.header("traceparent") == f"00-{TRACE_ID}-{attempt.span_id}-01"
+    assert call.header("tracestate") == "vendor=1"
+    assert call.header("baggage") is None
+    assert raw.headers["traceresponse"] == f"00-{TRACE_ID}-{server.span_id}-01"
+
+
+async def test_without_traces_the_clients_context_goes_on_untouched(proxy, upstream):
+    up = await upstream()
+    running = await proxy(up.url)
+    sent = {"traceparent": TRACEPARENT, "baggage": "a=b"}
+    await complete(running, extra_headers=sent)
+    assert {name: up.calls[0].header(name) for name in sent} == sent
+
+
+async def test_an_untrusted_context_can_be_linked_to_instead(proxy, upstream, collector):
+    running = await proxy(
+        (await upstream()).url, traced(collector, 'telemetry.incoming_trace = "link"')
+    )
+    await complete(running, extra_headers={"traceparent": TRACEPARENT})
+    server, *_ = by_kind(await collector.wait_for(3))
+    assert server.trace_id != TRACE_ID
+    assert server.parent_id == ""
+    assert server.links == [(TRACE_ID, PARENT_ID)]
+
+
+@pytest.mark.parametrize(
+    "value", ["", "garbage", f"00-{'0' * 32}-{PARENT_ID}-01", "ff" + TRACEPARENT[2:]]
+)
+async def test_a_context_that_is_none_starts_a_trace_of_its_own(proxy, upstream, collector, value):
+    running = await proxy((await upstream()).url, traced(collector))
+    await complete(running, extra_headers={"traceparent": value})
+    server, *_ = by_kind(await collector.wait_for(3))
+    assert server.parent_id == ""
+    assert server.trace_id != "0" * 32
+
+
+async def test_a_client_that_is_not_sampled_is_not_traced_but_counted(proxy, upstream, collector):
+    up = await upstream()
+    running = await proxy(up.url, traced(collector))
+    await complete(running, extra_headers={"traceparent": TRACEPARENT[:-1] + "0"})
+    await complete(running)
+    spans = await collector.wait_for(3)
+    assert len(spans) == 3
+    assert up.calls[0].header("traceparent").endswith("-00")
+    assert len(await running.turns(2)) == 2
+
+
+async def test_genai_attributes_are_on_genai_spans_only(proxy, upstream, collector):
+    running = await proxy((await upstream()).url, traced(collector))
+    await complete(running)
+    await streamed(running)
+    async with running.client() as client:
+        with pytest.raises(openai.APIStatusError):
+            await client.get("/other", cast_to=object)
+    for span in await collector.wait_for(8):
+        if not span.name.startswith("chat"):
+            assert not [name for name in span.attributes if name.startswith("gen_ai.")], span
+
+
+async def test_other_endpoints_are_a_server_span_and_a_client_span(proxy, upstream, collector):
+    async def script(call):
+        await call.answer(b'{"object":"list","data":[]}')
+
+    running = await proxy((await upstream(script)).url, traced(collector))
+    async with running.client() as client:
+        await client.models.list()
+    server, chat_span, (attempt,), _ = by_kind(await collector.wait_for(2))
+    assert server.attributes["http.route"] == "/v1/models"
+    assert chat_span is None
+    assert attempt.parent_id == server.span_id
+
+
+async def test_health_and_metrics_are_not_traced(proxy, upstream, collector):
+    running = await proxy((await upstream()).url, traced(collector))
+    async with aiohttp.ClientSession() as session:
+        for path in ("/healthz", "/readyz", "/metrics"):
+            async with session.get(running.admin_url + path) as response:
+                assert response.status == 200
+    await complete(running)
+    assert len(await collector.wait_for(3)) == 3
+
+
+# ---- streams
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_a_stream_has_its_usage_whether_the_client_asked_or_not(
+    proxy, upstream, collector, asked
+):
+    running = await proxy((await upstream()).url, traced(collector))
+    options = {"stream_options": {"include_usage": True}} if asked else {}
+    seen = await streamed(running, **options)
+    assert bool(seen[-1].usage) == asked
+    server, chat_span, _, _ = by_kind(await collector.wait_for(3))
+    attributes = chat_span.attributes
+    assert attributes["gen_ai.usage.input_tokens"] == 9
+    assert attributes["gen_ai.usage.output_tokens"] == 3
+    assert attributes["gen_ai.request.stream"] is True
+    assert attributes["gen_ai.response.finish_reasons"] == ["stop"]
+    assert 0 < attributes["gen_ai.response.time_to_first_chunk"] < 5
+    assert server.attributes["dragoman.stream"] is True
+
+
+async def test_the_spans_of_a_stream_last_until_its_last_chunk(proxy, upstream, collector):
+    async def script(call):
+        events = chunks("one two three", call.json)
+        await call.start_stream()
+        for event in events[:2]:
+            await call.chunk(event)
+        await asyncio.sleep(0.3)
+        await call.chunk(b"".join(events[2:]))
+        await call.end_chunks()
+
+    running = await proxy((await upstream(script)).url, traced(collector))
+    await streamed(running)
+    server, chat_span, (attempt,), _ = by_kind(await collector.wait_for(3))
+    for span in (server, chat_span, attempt):
+        assert span.end - span.start > 300e6
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_usage_that_the_upstream_does_not_report_is_counted_and_marked(
+    proxy, upstream, collector, stream
+):
+    async def script(call):
+        if stream:
+            await call.start_stream()
+            for event in chunks("Hello there", {}):
+                await call.chunk(event)
+            await call.end_chunks()
+        else:
+            await call.answer(completion("Hello there", None))
+
+    running = await proxy((await upstream(script)).url, traced(collector))
+    await (streamed if stream else complete)(running)
+    _, chat_span, _, _ = by_kind(await collector.wait_for(3))
+    attributes = chat_span.attributes
+    assert attributes["dragoman.usage.source"] == "estimated"
+    assert attributes["gen_ai.usage.input_tokens"] == 12
+    assert attributes["gen_ai.usage.output_tokens"] == 2
+
+
+async def test_estimates_can_be_switched_off(proxy, upstream, collector):
+    async def script(call):
+        await call.answer(completion("Hello there", None))
+
+    more = "telemetry.estimate_usage = false"
+    running = await proxy((await upstream(script)).url, traced(collector, more))
+    await complete(running)
+    _, chat_span, _, _ = by_kind(await collector.wait_for(3))
+    assert chat_span.attributes["dragoman.usage.source"] == "none"
+    assert "gen_ai.usage.input_tokens" not in chat_span.attributes
+
+
+async def test_cached_and_reasoning_tokens_are_told(proxy, upstream, collector):
+    usage = {
+        "prompt_tokens": 100,
+        "completion_tokens": 50,
+        "total_tokens": 150,
+        "prompt_tokens_details": {"cached_tokens": 64},
+        "completion_tokens_details": {"reasoning_tokens": 40},
+    }
+
+    async def script(call):
+        body = msgspec.json.decode(completion("x"))
+        await call.answer(msgspec.json.encode({**body, "usage": usage}))
+
+    running = await proxy((await upstream(script)).url, traced(collector))
+    await complete(running)
+    _, chat_span, _, _ = by_kind(await collector.wait_for(3))
+    assert chat_span.attributes["gen_ai.usage.cache_read.input_tokens"] == 64
+    assert chat_span.attributes["gen_ai.usage.reasoning.output_tokens"] == 40
+
+
+# ---- failures
+
+
+async def test_a_client_that_leaves_ends_the_spans_and_its_tokens_are_estimated(
+    proxy, upstream, collector
+):
+    async def script(call):
+        await call.start_stream()
+        for event in chunks("one two three", call.json)[:3]:
+            await call.chunk(event)
+        await call.wait_closed()
+
+    running = await proxy((await upstream(script)).url, traced(collector))
+    async with running.client() as client:
+        stream = await client.chat.completions.create(
+            model="gpt-4o-mini", messages=MESSAGES, stream=True
+        )
+        await anext(stream)
+        await anext(stream)
+        await stream.close()
+    server, chat_span, (attempt,), _ = by_kind(await collector.wait_for(3))
+    assert chat_span.attributes["error.type"] == "client_disconnected"
+    assert chat_span.attributes["dragoman.usage.source"] == "estimated"
+    assert chat_span.attributes["gen_ai.usage.output_tokens"] >= 1
+    assert attempt.attributes["error.type"] == "client_disconnected"
+    assert server.status == 0
+    assert server.attributes["http.response.status_code"] == 499
+    assert server.attributes["dragoman.client.disconnected"] is True
+    assert (await running.turns())[0]["termination"] == "client_closed"
+
+
+async def test_a_retry_is_a_second_attempt_of_one_operation(proxy, upstream, collector):
+    async def script(call):
+        if len(up.calls) == 1:
+            await call.answer(
+                b'{"error":{}}', status="429 Too Many", headers=(("retry-after-ms", "1"),)
+            )
+        else:
+            await call.chat()
+
+    up = await upstream(script)
+    running = await proxy(up.url, traced(collector, "upstream.retries = 1"))
+    await complete(running)
+    _, chat_span, attempts, _ = by_kind(await collector.wait_for(4))
+    assert chat_span.status == 0
+    assert [a.status for a in attempts] == [2, 0]
+    assert [a.attributes["http.response.status_code"] for a in attempts] == [429, 200]
+    assert [a.attributes.get("http.request.resend_count") for a in attempts] == [None, 1]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error_type", "server_status"),
+    [
+        ("404 Not Found", "model_not_found", "model_not_found", 0),
+        ("400 Bad Request", "never_heard_of", "400", 0),
+        ("500 Internal Server Error", "server_error", "server_error", 2),
+    ],
+)
+async def test_an_error_of_the_upstream_is_an_error_of_the_chat(
+    proxy, upstream, collector, status, code, error_type, server_status
+):
+    async def script(call):
+        await call.answer(b'{"error":{"code":"%b"}}' % code.encode(), status=status)
+
+    running = await proxy((await upstream(script)).url, traced(collector))
+    with pytest.raises(openai.APIStatusError):
+        await complete(running)
+    server, chat_span, (attempt,), _ = by_kind(await collector.wait_for(3))
+    assert (chat_span.status, chat_span.attributes["error.type"]) == (2, error_type)
+    assert attempt.status == 2
+    assert server.status == server_status
+
+
+async def test_an_upstream_that_cannot_be_reached_is_an_error_on_all_spans(proxy, collector):
+    running = await proxy("http://127.0.0.1:9/v1", traced(collector))
+    with pytest.raises(openai.InternalServerError):
+        await complete(running)
+    server, chat_span, attempts, _ = by_kind(await collector.wait_for(4))
+    assert len(attempts) == 2
+    assert {s.attributes["error.type"] for s in (server, chat_span, *attempts)} == {
+        "upstream_unreachable"
+    }
+    assert server.status == chat_span.status == 2
+
+
+# ---- plugins
+
+PLUGIN = """
+from proxy.plugin import ContentRejected, Plugin, answer, note
+
+class Acts(Plugin):
+    async def handle(self, request, call_next):
+        word = request.messages[0]["content"]
+        with self.services.tracer.start_as_current_span("own work"):
+            pass
+        if word == "answer":
+            note(cache_hit=True)
+            return answer(request, "Local.")
+        if word == "reject":
+            raise ContentRejected("no", param="messages")
+        if word == "fail":
+            raise ZeroDivisionError
+        if word == "shorten":
+            return await call_next(request.replace(messages=request.messages[-1:]))
+        return await call_next(request)
+"""
+
+
+async def acting(proxy, upstream, collector, tmp_path, more=""):
+    (tmp_path / "acts.py").write_text(PLUGIN)
+    table = f'\n[[plugins]]\nuse = "./acts.py:Acts"\nname = "acts"\n{more}'
+    return await proxy((await upstream()).url, traced(collector, table))
+
+
+def asking(word):
+    return [{"role": "user", "content": word}]
+
+
+async def test_a_local_answer_has_no_client_span(proxy, upstream, collector, tmp_path):
+    running = await acting(proxy, upstream, collector, tmp_path)
+    await complete(running, messages=asking("answer"))
+    server, chat_span, attempts, (plugin,) = by_kind(await collector.wait_for(3))
+    assert chat_span is None
+    assert attempts == []
+    assert plugin.parent_id == server.span_id
+    assert plugin.attributes["dragoman.plugin.outcome"] == "respond"
+    assert plugin.attributes["dragoman.cache.hit"] is True
+    assert server.attributes["dragoman.response.source"] == "acts"
+
+
+async def test_a_refusal_is_no_error(proxy, upstream, collector, tmp_path):
+    running = await acting(proxy, upstream, collector, tmp_path)
+    with pytest.raises(openai.BadRequestError):
+        await complete(running, messages=asking("reject"))
+    server, _, _, (plugin,) = by_kind(await collector.wait_for(3))
+    assert plugin.attributes["dragoman.plugin.outcome"] == "reject"
+    assert (plugin.status, server.status) == (0, 0)
+    assert plugin.events == []
+
+
+async def test_a_failure_is_an_error_and_its_on_error_is_told(proxy, upstream, collector, tmp_path):
+    running = await acting(proxy, upstream, collector, tmp_path, 'on_error = "open"')
+    await complete(running, messages=asking("fail"))
+    server, _, _, (plugin,) = by_kind(await collector.wait_for(5))
+    assert (plugin.status, server.status) == (2, 0)
+    assert plugin.attributes["error.type"] == "ZeroDivisionError"
+    assert plugin.attributes["dragoman.plugin.on_error"] == "open"
+    assert "exception.message" not in plugin.attributes
+
+
+async def test_what_a_plugin_saved_is_told_in_tokens(proxy, upstream, collector, tmp_path):
+    running = await acting(proxy, upstream, collector, tmp_path)
+    long = [{"role": "user", "content": "shorten"}, *asking("a long story " * 50), *asking("end")]
+    await complete(running, messages=long)
+    server, _, _, (plugin,) = by_kind(await collector.wait_for(5))
+    attributes = plugin.attributes
+    assert attributes["dragoman.messages.before"] == 3
+    assert attributes["dragoman.messages.after"] == 1
+    saved = attributes["dragoman.tokens.before"] - attributes["dragoman.tokens.after"]
+    assert saved == attributes["dragoman.tokens.saved"] > 100
+    assert server.attributes["dragoman.tokens.saved"] == saved
+    assert (await running.turns())[0]["saved_tokens"] == saved
+
+
+async def test_a_plugin_that_passed_leaves_a_mark_and_no_span(proxy, upstream, collector, tmp_path):
+    (tmp_path / "passes.py").write_text("from proxy.plugin import Plugin\nclass P(Plugin): ...\n")
+    table = '\n[[plugins]]\nuse = "./passes.py:P"\nname = "passes"'
+    running = await proxy((await upstream()).url, traced(collector, table))
+    await complete(running)
+    server, _, _, plugins = by_kind(await collector.wait_for(3))
+    assert server.attributes["dragoman.plugins"] == ["passes:pass"]
+    assert plugins == []
+
+
+async def test_spans_of_a_plugins_own_are_below_its_span(proxy, upstream, collector, tmp_path):
+    more = "telemetry.plugin_spans = 'all'\n"
+    (tmp_path / "acts.py").write_text(PLUGIN)
+    table = '\n[[plugins]]\nuse = "./acts.py:Acts"\nname = "acts"\n'
+    running = await proxy((await upstream()).url, traced(collector, more + table))
+    await complete(running)
+    spans = await collector.wait_for(5)
+    own = next(s for s in spans if s.name == "own work")
+    plugin = next(s for s in spans if s.name == "plugin acts")
+    assert own.parent_id == plugin.span_id
+
+
+# ---- content and secrets
+
+
+async def test_no_content_and_no_key_is_on_any_span(proxy, upstream, collector, tmp_path):
+    running = await acting(proxy, upstream, collector, tmp_path, 'on_error = "open"')
+    for word in ("PROMPT-CANARY", "fail", "answer"):
+        await complete(running, messages=asking(word))
+    await streamed(running, messages=asking("PROMPT-CANARY"))
+    spans = await collector.wait_for(3)
+    told = repr(spans)
+    for secret in ("PROMPT-CANARY", "Hello.", "sk-test", "Bearer"):
+        assert secret not in told
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_content_is_captured_where_it_is_asked_for(proxy, upstream, collector, stream):
+    more = "telemetry.capture_content = true\ntelemetry.content_max_chars = 6"
+    running = await proxy((await upstream()).url, traced(collector, more))
+    messages = [
+        {"role": "system", "content": "Be brief, please."},
+        {"role": "user", "content": [{"type": "text", "text": "Hi"}, {"type": "image_url"}]},
+    ]
+    await (streamed if stream else complete)(running, messages=messages)
+    _, chat_span, _, _ = by_kind(await collector.wait_for(3))
+    assert msgspec.json.decode(chat_span.attributes["gen_ai.input.messages"]) == [
+        {"role": "system", "parts": [{"type": "text", "content": "Be bri"}]},
+        {"role": "user", "parts": [{"type": "text", "content": "Hi"}, {"type": "image_url"}]},
+    ]
+    assert msgspec.json.decode(chat_span.attributes["gen_ai.output.messages"]) == [
+        {
+            "role": "assistant",
+            "parts": [{"type": "text", "content": "Hello."}],
+            "finish_reason": "stop",
+        }
+    ]
+
+
+# ---- switches
+
+
+async def test_a_share_of_traces_can_be_kept_and_all_that_failed(proxy, upstream, collector):
+    async def script(call):
+        if "fail" in call.json["messages"][0]["content"]:
+            await call.answer(b"{}", status="500 X")
+        else:
+            await chat(call)
+
+    more = "telemetry.tail_sample.ratio = 0.0"
+    running = await proxy((await upstream(script)).url, traced(collector, more))
+    for _ in range(3):
+        await complete(running)
+    with pytest.raises(openai.InternalServerError):
+        await complete(running, messages=asking("fail"))
+    await running.stop()
+    assert len(collector.spans) == 3
+    assert {s.attributes.get("http.response.status_code", 500) for s in collector.spans} == {500}
+
+
+async def test_the_standard_variables_stand_above_the_settings(
+    proxy, upstream, collector, monkeypatch
+):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "shop")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=prod")
+    running = await proxy((await upstream()).url, 'telemetry.endpoint = "http://127.0.0.1:9"')
+    await complete(running)
+    resource = (await collector.wait_for(3))[0].resource
+    assert resource["service.name"] == "shop"
+    assert resource["deployment.environment.name"] == "prod"
+
+
+@pytest.mark.parametrize(
+    "variable", [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_SAMPLER", "always_off")]
+)
+async def test_traces_can_be_switched_off_from_outside(
+    proxy, upstream, collector, monkeypatch, variable
+):
+    monkeypatch.setenv(*variable)
+    running = await proxy((await upstream()).url, traced(collector))
+    await complete(running)
+    assert (await running.turns())[0]["status"] == 200
+    await running.stop()
+    assert collector.spans == []
+
+
+async def test_a_session_is_on_the_trace_and_in_the_log(proxy, upstream, collector):
+    running = await proxy((await upstream()).url, traced(collector))
+    await complete(running, extra_headers={"x-dragoman-session": "chat-7"})
+    server, chat_span, _, _ = by_kind(await collector.wait_for(3))
+    assert server.attributes["session.id"] == "chat-7"
+    assert chat_span.attributes["gen_ai.conversation.id"] == "chat-7"
+    turn = (await running.turns())[0]
+    assert (turn["session"], turn["trace_id"]) == ("chat-7", server.trace_id)
+
+
+async def test_next_conventions_rename_only_what_they_rename(proxy, upstream, collector):
+    async def script(call):
+        usage = {
+            "prompt_tokens": 9,
+            "completion_tokens": 3,
+            "prompt_tokens_details": {"cache_write_tokens": 5},
+        }
+        body = msgspec.json.decode(completion("x"))
+        await call.answer(msgspec.json.encode({**body, "usage": usage}))
+
+    for semconv, name in (("1.41", "cache_creation"), ("next", "cache_write")):
+        collector.spans.clear()
+        more = f'telemetry.semconv = "{semconv}"'
+        running = await proxy((await upstream(script)).url, traced(collector, more))
+        await complete(running)
+        _, chat_span, _, _ = by_kind(await collector.wait_for(3))
+        assert chat_span.attributes[f"gen_ai.usage.{name}.input_tokens"] == 5
+
+
+async def test_usage_is_not_counted_twice_where_the_client_is_traced_too(
+    proxy, upstream, collector
+):
+    more = 'telemetry.genai_usage = "root_only"'
+    running = await proxy((await upstream()).url, traced(collector, more))
+    await complete(running, extra_headers={"traceparent": TRACEPARENT})
+    _, chat_span, _, _ = by_kind(await collector.wait_for(3))
+    assert chat_span.attributes["dragoman.usage.input_tokens"] == 9
+    assert "gen_ai.usage.input_tokens" not in chat_span.attributes
+
+
+async def test_the_query_and_the_password_of_a_url_are_on_no_span(proxy, upstream, collector):
+    running = await proxy((await upstream()).url, traced(collector))
+    await complete(running, extra_query={"key": "QUERY-CANARY"})
+    assert "QUERY-CANARY" not in repr(await collector.wait_for(3))
