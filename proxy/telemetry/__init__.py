@@ -63,24 +63,27 @@ class Telemetry:
         self._tracing: Tracing | None = None
         self._turns: TurnLog | None = None
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Open what has threads and sockets: in the process that serves, on its event loop."""
         settings = self._settings.telemetry
         if settings.turn_log:
             self._turns = TurnLog(self.metrics.log_lines_lost.inc, self._turn_log)
         if exporting(settings):
-            from .spans import Tracing  # the SDK: 5 MB and 0.1 s that a server without traces saves
+            self._tracing = await asyncio.to_thread(self._open_tracing)
 
-            base_url = str(self._settings.upstream.base_url).rstrip("/")
-            parts = urlsplit(base_url)
-            attributes = SpanAttributes(
-                settings,
-                provider=self._settings.upstream.provider,
-                address=parts.hostname or "",
-                port=parts.port or (443 if parts.scheme == "https" else 80),
-                base_url=f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}",
-            )
-            self._tracing = Tracing(settings, attributes, self.metrics.spans)
+    def _open_tracing(self) -> Tracing:
+        from .spans import Tracing  # the SDK: 5 MB and 0.1 s that a server without traces saves
+
+        base_url = str(self._settings.upstream.base_url).rstrip("/")
+        parts = urlsplit(base_url)
+        attributes = SpanAttributes(
+            self._settings.telemetry,
+            provider=self._settings.upstream.provider,
+            address=parts.hostname or "",
+            port=parts.port or (443 if parts.scheme == "https" else 80),
+            base_url=base_url,
+        )
+        return Tracing(self._settings.telemetry, attributes, self.metrics.spans)
 
     @property
     def captures_content(self) -> bool:

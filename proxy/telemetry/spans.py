@@ -48,7 +48,7 @@ _propagator = TraceContextTextMapPropagator()
 
 
 class Tracing:
-    """Makes the spans of exchanges and sends them to a collector.  Made after a fork, not before."""
+    """Makes the spans of exchanges and sends them to a collector.  Not to be made before a fork."""
 
     def __init__(self, settings: Telemetry, attributes: SpanAttributes, counted: Counter) -> None:
         self._settings = settings

@@ -143,7 +143,8 @@ class TurnLog:
 
     def _next(self) -> bytes:
         """As many of the waiting lines as fit into one write, but at least one."""
-        lines, size = [], 0
+        lines: list[bytes] = []
+        size = 0
         while self._waiting and (not lines or size + len(self._waiting[0]) < select.PIPE_BUF):
             line = self._waiting.popleft()
             size += len(line) + 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 
 async def test_a_completion_comes_back_with_its_usage(proxy, upstream):
     running = await proxy((await upstream()).url)

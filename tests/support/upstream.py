@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import struct
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -25,6 +28,8 @@ class Call:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     closed: asyncio.Event = field(default_factory=asyncio.Event)
+    unread: int | None = 0
+    """Bytes of the body that are still to come; None for as many chunks as there are."""
 
     @property
     def method(self) -> str:
@@ -48,9 +53,30 @@ class Call:
     def json(self) -> Any:
         return msgspec.json.decode(self.body)
 
-    async def send(self, data: bytes) -> None:
-        self.writer.write(data)
-        await self.writer.drain()
+    async def part(self) -> bytes:
+        """The next bytes of a body that was not read whole; b"" at its end."""
+        if self.unread is None:
+            size = int(await self.reader.readline(), 16)
+            data = await self.reader.readexactly(size)
+            await self.reader.readline()
+            if not size:
+                self.unread = 0
+            return data
+        if not self.unread:
+            return b""
+        data = await self.reader.read(min(self.unread, 65_536))
+        if not data:
+            raise asyncio.IncompleteReadError(b"", self.unread)
+        self.unread -= len(data)
+        return data
+
+    async def send(self, *segments: bytes) -> None:
+        """Send each segment by itself: the other side may read them one by one."""
+        for segment in segments:
+            self.writer.write(segment)
+            await self.writer.drain()
+            if len(segments) > 1:
+                await asyncio.sleep(0)
 
     async def answer(
         self,
@@ -99,6 +125,9 @@ class Call:
 
     def reset(self) -> None:
         """Close with a RST, as a crashed host does."""
+        handle = socket.socket(fileno=os.dup(self.writer.get_extra_info("socket").fileno()))
+        with handle:
+            handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
 
@@ -174,6 +203,8 @@ class RawUpstream:
         self.script = script
         self.calls: list[Call] = []
         self.connections = 0
+        self.whole_bodies = True
+        """Read a request's body before the script runs; else the script may, by `Call.part()`."""
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
 
@@ -199,7 +230,12 @@ class RawUpstream:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 call = Call(head[:-4], b"", reader, writer)
-                call.body = await self._body(call)
+                call.unread = _body_length(call)
+                if self.whole_bodies:
+                    parts = []
+                    while data := await call.part():
+                        parts.append(data)
+                    call.body = b"".join(parts)
                 self.calls.append(call)
                 await self.script(call)
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
@@ -209,18 +245,11 @@ class RawUpstream:
             with suppress(Exception):
                 writer.close()
 
-    async def _body(self, call: Call) -> bytes:
-        length = call.header("content-length")
-        if length is not None:
-            return await call.reader.readexactly(int(length))
-        if "chunked" not in (call.header("transfer-encoding") or ""):
-            return b""
-        body = b""
-        while size := int(await call.reader.readline(), 16):
-            body += await call.reader.readexactly(size)
-            await call.reader.readline()
-        await call.reader.readline()
-        return body
+
+def _body_length(call: Call) -> int | None:
+    if "chunked" in (call.header("transfer-encoding") or ""):
+        return None
+    return int(call.header("content-length") or 0)
 
 
 async def chat(call: Call) -> None:
