@@ -244,6 +244,10 @@ class Edge:
     ) -> web.StreamResponse:
         """Answer with an error of ours."""
         self._note(exchange, error)
+        if http.writer.output_size:  # the head is out: only a broken connection can take it back
+            if http.transport is not None:
+                http.transport.close()
+            return Whole(status=error.status)
         exchange.status = error.status
         answer = error_answer(error)
         self._with_ours(answer.headers, exchange)

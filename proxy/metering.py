@@ -42,7 +42,7 @@ class Meter:
         """Compare our count of a prompt with the upstream's, and learn from it."""
         prompt = await self.prompt(sent)
         difference = abs(prompt.tokens - usage.prompt_tokens)
-        model = self._metrics.model(sent.model)
+        model = self._metrics.model(sent.model, seen=True)
         self._metrics.count_error.labels(model, prompt.exactness).observe(difference)
         self._tokens.learn(prompt, usage.prompt_tokens, upstream=self._upstream)
 

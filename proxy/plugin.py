@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,11 +24,7 @@ from .services import Services
 from .usage import Usage
 from .wire import ChatRequest, Chunk
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from typing import TypeAlias
-
-    CallNext: TypeAlias = Callable[[ChatRequest], Awaitable[ChatResponse]]
+CallNext: TypeAlias = Callable[[ChatRequest], Awaitable[ChatResponse]]
 
 __all__ = [
     "APIError",

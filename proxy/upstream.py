@@ -228,9 +228,8 @@ def _is_stream(response: aiohttp.ClientResponse) -> bool:
 
 def _framed(response: aiohttp.ClientResponse) -> bool:
     """Would HTTP itself have told us of a missing end?"""
-    return "Content-Length" in response.headers or "chunked" in response.headers.get(
-        "Transfer-Encoding", ""
-    )
+    coding = response.headers.get("Transfer-Encoding", "")
+    return "Content-Length" in response.headers or "chunked" in coding.lower()
 
 
 def _head(response: aiohttp.ClientResponse) -> dict[str, Any]:

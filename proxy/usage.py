@@ -22,16 +22,16 @@ class Usage:
         """Read the `usage` object of an answer; None if it is none."""
         if not isinstance(usage, dict):
             return None
-        prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        if not isinstance(prompt, int) or not isinstance(completion, int):
+        prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+        if prompt is None or completion is None:
             return None
         prompt_details = usage.get("prompt_tokens_details")
         return cls(
             prompt,
             completion,
-            _count(prompt_details, "cached_tokens"),
-            _count(prompt_details, "cache_write_tokens"),
-            _count(usage.get("completion_tokens_details"), "reasoning_tokens"),
+            _count(prompt_details, "cached_tokens") or 0,
+            _count(prompt_details, "cache_write_tokens") or 0,
+            _count(usage.get("completion_tokens_details"), "reasoning_tokens") or 0,
         )
 
     def body(self) -> dict[str, int]:
@@ -43,6 +43,7 @@ class Usage:
         }
 
 
-def _count(details: object, name: str) -> int:
+def _count(details: object, name: str) -> int | None:
+    """A number of tokens; what cannot be one, as the -1 of some servers, is none."""
     value = details.get(name) if isinstance(details, dict) else None
-    return value if isinstance(value, int) else 0
+    return value if type(value) is int and 0 <= value < 1 << 53 else None

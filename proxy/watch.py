@@ -38,6 +38,7 @@ class _Completion(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Completion).decode
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def _facts(completion: _Completion) -> Mapping[str, Any]:
@@ -67,7 +68,7 @@ class AnswerFacts:
         """Read the facts off the body of an answer that came in one piece."""
         try:
             completion = _decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except _UNREADABLE:
             return
         self.complete = True
         self.response = _facts(completion)
@@ -81,7 +82,7 @@ class AnswerFacts:
     def plain_text(self) -> str:
         try:
             return msgspec.json.decode(b'"%b"' % bytes(self.text), type=str)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except _UNREADABLE:
             return self.text.decode("utf-8", "replace")
 
 
@@ -149,7 +150,7 @@ def error_code(body: bytes) -> str | None:
     try:
         error = msgspec.json.decode(body)["error"]
         code = error.get("code") or error.get("type")
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+    except (*_UNREADABLE, KeyError, TypeError, AttributeError):
         return None
     return code if isinstance(code, str) else None
 
@@ -168,5 +169,5 @@ def _chunk(event: bytes) -> _Completion | None:
         return None
     try:
         return _decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         return None

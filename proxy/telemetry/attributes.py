@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from .content import captured_input, captured_output
@@ -89,9 +90,9 @@ class SpanAttributes:
         if kind:
             attributes["error.type"] = kind
         if self._settings.capture_content:
-            limit = self._settings.content_max_chars
-            attributes.update(captured_input(exchange, limit))
-            attributes.update(captured_output(exchange, limit))
+            for captured in (captured_input, captured_output):
+                with suppress(Exception):  # either side may say anything; the span matters more
+                    attributes.update(captured(exchange, self._settings.content_max_chars))
         return attributes
 
     def _request(self, exchange: Exchange) -> dict[str, Any]:
