@@ -8,6 +8,7 @@ read likewise.  Any text, of plugins too, may be "env:NAME": the value of that v
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import tomllib
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from .document import Place
+    from .plugin import Plugin
     from .registry import Chosen
 
 PREFIX = "DRAGOMAN_"
@@ -72,6 +74,8 @@ class Draft:
     tables: tuple[Any, ...]
     """The `[[plugins]]` tables."""
     mistakes: Mistakes
+    at_hand: Mapping[str, type[Plugin[Any]]] = dataclasses.field(default_factory=dict)
+    """Classes that `use` may name besides those that are installed."""
 
     @property
     def folder(self) -> Path:

@@ -215,7 +215,7 @@ def _plugin(draft: Draft, place: Place, use: Any) -> type[Plugin[Any]] | None:
     if not isinstance(use, str) or not use:
         return None  # Table says so
     try:
-        plugin = discovery.find(use, draft.folder)
+        plugin = draft.at_hand.get(use) or discovery.find(use, draft.folder)
     except NotAPlugin as error:
         draft.mistakes.add_text((*place, "use"), str(error))
         return None
