@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -11,6 +12,8 @@ from .errors import BodyTooLarge, InvalidRequest, Overloaded, RequestTimeout
 from .listener import go_ahead
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from aiohttp import StreamReader
 
     from .telemetry import Metrics
@@ -38,6 +41,27 @@ class BodyBudget:
         self._metrics.body_bytes -= size
 
 
+async def arriving(content: StreamReader, timeout: float) -> AsyncGenerator[bytes, None]:
+    """A body as it comes in.  RequestTimeout if the client keeps us waiting for longer than this
+    and a second for each MIN_RATE bytes; InvalidRequest for bytes that are no body."""
+    loop = asyncio.get_running_loop()
+    size, waited = 0, 0.0
+    while True:
+        start = loop.time()
+        try:
+            async with asyncio.timeout(timeout + size / MIN_RATE - waited if timeout else None):
+                part = await content.readany()
+        except TimeoutError:
+            raise RequestTimeout("The body did not arrive in time.") from None
+        except web.RequestPayloadError:
+            raise InvalidRequest("The body is not framed as HTTP says.") from None
+        if not part:
+            return
+        waited += loop.time() - start
+        size += len(part)
+        yield part
+
+
 class Body:
     """A body that is being read; its bytes count against the budget until release()."""
 
@@ -58,24 +82,10 @@ class Body:
         if content.is_eof():  # it came with the headers: nothing to wait for
             self._add(content.read_nowait(-1))
         else:
-            await self._receive(content)
+            async with aclosing(arriving(content, self._timeout)) as parts:
+                async for part in parts:
+                    self._add(part)
         return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
-
-    async def _receive(self, content: StreamReader) -> None:
-        loop = asyncio.get_running_loop()
-        start = loop.time()
-        while True:
-            deadline = start + self._timeout + self.size / MIN_RATE
-            try:
-                async with asyncio.timeout_at(deadline if self._timeout else None):
-                    part = await content.readany()
-            except TimeoutError:
-                raise RequestTimeout("The body did not arrive in time.") from None
-            except web.RequestPayloadError:
-                raise InvalidRequest("The body is not framed as HTTP says.") from None
-            if not part:
-                return
-            self._add(part)
 
     def _add(self, part: bytes) -> None:
         self._budget.take(len(part))

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,7 +22,7 @@ from .exchange import CURRENT_MARK, Mark
 from .response import ChatResponse, FullResponse, StreamResponse, closing
 from .throttle import Throttle
 from .watch import AnswerFacts
-from .wire import ChatRequest
+from .wire import ChatRequest, Chunk
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from .plugin import CallNext, Plugin
     from .response import Transform
     from .usage import Usage
-    from .wire import Chunk
 
     CountAnswer: TypeAlias = Callable[[ChatRequest, str], Awaitable[Usage]]
 
@@ -171,10 +170,10 @@ class Guard:
         self, request: ChatRequest, call_next: Next, mark: Mark, error: BaseException
     ) -> ChatResponse:
         """Go on as `on_error` says; raise what is no failure of the plugin."""
-        inner = call_next.response
-        if error is call_next.failure:  # it came from further in
+        inner, failure = call_next.response, call_next.failure
+        if error is failure and not self._is_to_blame(request, call_next):
             raise error
-        if isinstance(error, (APIError, asyncio.CancelledError, KeyboardInterrupt, SystemExit)):
+        if isinstance(error, (APIError, KeyboardInterrupt)) or tasks.is_cancellation(error):
             if isinstance(error, APIError):
                 mark.outcome = "reject"
                 request.exchange.source = self._layer.name
@@ -189,9 +188,16 @@ class Guard:
             raise PluginUnavailable(f"The {self._layer.name} plugin is unavailable.") from error
         if inner is not None:
             return inner
-        if call_next.failure is not None:
-            raise call_next.failure
-        return await self._inner(request)
+        if failure is None or failure is error or isinstance(failure, asyncio.CancelledError):
+            return await self._inner(request)
+        raise failure
+
+    @staticmethod
+    def _is_to_blame(request: ChatRequest, call_next: Next) -> bool:
+        """Did what came from further in fail for what this plugin made of the request?"""
+        passed_on, failure = call_next.request, call_next.failure
+        changed = passed_on is not None and passed_on.changes is not request.changes
+        return changed and isinstance(failure, PluginContractError)
 
     def _note(
         self, request: ChatRequest, call_next: Next, mark: Mark, response: ChatResponse
@@ -301,44 +307,81 @@ def report(layer: Layer, mark: Mark, error: BaseException) -> None:
 
 def guard_stream(transform: Transform, layer: Layer, mark: Mark) -> Transform:
     """Let a failure inside a stream go as far as `on_error` says: `closed` ends the stream with an
-    error, `open` goes on with the chunks that the plugin has not given back, unchanged."""
+    error, `open` goes on with the chunks that the plugin has not given back, unchanged.
+
+    The clock starts anew for each chunk, and stops while the plugin waits for the next one.
+    """
 
     async def guarded(chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Chunk, None]:
         taken: deque[Chunk] = deque(maxlen=10_000)
         inner_failure: BaseException | None = None
+        loop, seconds = asyncio.get_running_loop(), layer.timeout
+        clock = asyncio.timeout(seconds)
 
         async def tapped() -> AsyncGenerator[Chunk, None]:
             nonlocal inner_failure
-            try:
-                async for chunk in chunks:
-                    taken.append(chunk)
-                    yield chunk
-            except BaseException as error:
-                inner_failure = error
-                raise
+            while True:
+                _set(clock, None)
+                try:
+                    chunk = await anext(chunks, None)
+                except BaseException as error:
+                    inner_failure = error
+                    raise
+                if chunk is None:
+                    return
+                _set(clock, None if seconds is None else loop.time() + seconds)
+                taken.append(chunk)
+                yield chunk
 
         try:
             async with aclosing(tapped()) as source, closing(transform(source)) as changed:
-                async for chunk in changed:
-                    if taken:
-                        taken.popleft()
-                    yield chunk
-        except (APIError, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
+                results = aiter(changed)
+                while True:
+                    async with (clock := asyncio.timeout(seconds)):
+                        result = await anext(results, _END)
+                    if result is _END:
+                        break
+                    yield _given_back(taken, result)
+        except (APIError, GeneratorExit, KeyboardInterrupt):
             raise
         except BaseException as error:
-            if error is inner_failure:
+            if error is inner_failure or tasks.is_cancellation(error):
                 raise
             report(layer, mark, error)
             if layer.on_error == "closed":
                 raise PluginUnavailable(f"The {layer.name} plugin is unavailable.") from error
         else:
-            return
+            if inner_failure is None:
+                return
+        if inner_failure is not None:  # a stream that broke is not made whole by who hides it
+            raise inner_failure
         for chunk in taken:
             yield chunk
         async for chunk in chunks:
             yield chunk
 
     return guarded
+
+
+_END = object()
+
+
+def _set(clock: asyncio.Timeout, when: float | None) -> None:
+    with suppress(RuntimeError):  # it has stopped: the plugin reads ahead, in a task of its own
+        clock.reschedule(when)
+
+
+def _given_back(taken: deque[Chunk], result: object) -> Chunk:
+    """What a plugin made, and no more among what it has taken: the chunk it was and those before
+    it; the oldest one, if it is new."""
+    if not isinstance(result, Chunk):
+        raise PluginContractError(f"map_chunks() made a {type(result).__name__}, not a Chunk")
+    if any(result is chunk for chunk in taken):
+        while taken.popleft() is not result:
+            pass
+    elif taken:
+        taken.popleft()
+    return result
 
 
 def _copy(response: ChatResponse) -> ChatResponse:

@@ -28,8 +28,13 @@ def reader(coding: str) -> Callable[[bytes], bytes] | None:
     decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)
 
     def decode(data: bytes) -> bytes:
+        nonlocal decoder
         try:
-            return decoder.decompress(data)
+            plain = decoder.decompress(data)
+            while (rest := decoder.unused_data).startswith(b"\x1f"):  # one more gzip member
+                decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)
+                plain += decoder.decompress(rest)
+            return plain
         except zlib.error:
             raise UpstreamInvalid("The upstream's answer is not compressed as it says.") from None
 

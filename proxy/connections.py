@@ -357,6 +357,8 @@ def translated() -> Iterator[None]:
 
 def translate(error: Exception) -> APIError:
     """What the client is told of a failed connection.  Nothing that the upstream sent is quoted."""
+    if isinstance(error.__cause__, APIError):  # it was the client's body that failed
+        return error.__cause__
     if isinstance(error, TimeoutError):
         return UpstreamTimeout("The upstream was silent for too long.")
     if isinstance(error, aiohttp.InvalidURL):

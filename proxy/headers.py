@@ -48,6 +48,8 @@ def for_upstream(
     kept: list[tuple[str, str]] = []
     options: dict[str, str] = {}
     named: list[str] = []
+    # Of a name in two spellings, aiohttp's client would send the last value only.
+    spelling: dict[str, str] = {}
     for item in headers:
         lower = item[0].lower()
         if lower in _ENDS_HERE:
@@ -56,7 +58,7 @@ def for_upstream(
         elif lower.startswith(OURS):
             options[lower[len(OURS) :]] = item[1]
         else:
-            kept.append(item)
+            kept.append((spelling.setdefault(lower, item[0]), item[1]))
     return _without(CIMultiDict(kept), named), options
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from . import headers
+from .body import arriving
 from .errors import APIError, EndpointNotGuarded, InvalidRequest, NotFound
 from .listener import Head, Output, go_ahead
 from .websocket import relay_websocket
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from aiohttp import ClientResponse, StreamReader, web
 
@@ -64,11 +66,13 @@ class Passthrough:
         if http.headers.get("Upgrade", "").lower() == "websocket":
             return await relay_websocket(http, exchange, self._connections, target)
         fields, _ = headers.for_upstream(http.headers.items())
-        body: StreamReader | AsyncIterator[bytes] | None = None
+        body: StreamReader | AsyncGenerator[bytes, None] | None = None
         if http.body_exists:
             if http.content_length is not None:
                 fields["Content-Length"] = str(http.content_length)
-            body = _rest(begun, http.content) if begun else http.content
+            body = http.content
+            if begun or not body.is_eof():
+                body = _rest(begun or [], body, self._settings.body_timeout)
             await go_ahead(http)
         response = await self._connections.open(exchange, target, fields, body)
         incoming = self._connections.incoming(exchange, response)
@@ -124,8 +128,11 @@ class Passthrough:
         return head
 
 
-async def _rest(begun: list[bytes], content: StreamReader) -> AsyncIterator[bytes]:
+async def _rest(
+    begun: list[bytes], content: StreamReader, timeout: float
+) -> AsyncGenerator[bytes, None]:
     for part in begun:
         yield part
-    async for part in content.iter_any():
-        yield part
+    async with aclosing(arriving(content, timeout)) as parts:
+        async for part in parts:
+            yield part

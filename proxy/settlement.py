@@ -8,6 +8,8 @@ import random
 import time
 from typing import TYPE_CHECKING
 
+from .tasks import is_cancellation
+
 if TYPE_CHECKING:
     from .exchange import Exchange, OnFinish, Outcome
     from .metering import Meter
@@ -77,5 +79,7 @@ class Settlement:
         try:
             async with asyncio.timeout(CALLBACK_SECONDS):
                 await callback(outcome)
-        except Exception as error:
+        except BaseException as error:
+            if is_cancellation(error):
+                raise
             log.exception("on_finish of %s failed: %s", exchange.id, type(error).__name__)

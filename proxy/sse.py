@@ -33,9 +33,10 @@ class Splitter:
         if not self._held and data.endswith(b"\n\n"):
             return data
         data = self._held + data
-        known = len(data) - data.endswith(b"\r")  # a CR at the very end may be half of a CRLF
-        end = self._last_event_end(data, known)
-        while data.startswith(b":", end) and (line := _LINE_END.search(data, end, known)):
+        # A CR at the very end may be half of a CRLF, and ends its line all the same: the LF, should
+        # it come, changes nothing in front of the next event.
+        end = self._last_event_end(data)
+        while data.startswith(b":", end) and (line := _LINE_END.search(data, end)):
             end = line.end()
         if len(data) - end > MAX_HELD:
             end = len(data)
@@ -48,11 +49,11 @@ class Splitter:
         return rest
 
     @staticmethod
-    def _last_event_end(data: bytes, known: int) -> int:
+    def _last_event_end(data: bytes) -> int:
         if b"\r" not in data:
             return data.rfind(b"\n\n") + 2 if b"\n\n" in data else 0
         end = 0
-        for match in _EVENT_END.finditer(data, 0, known):
+        for match in _EVENT_END.finditer(data):
             end = match.end()
         return end
 
@@ -81,6 +82,12 @@ def data(event: bytes) -> bytes | None:
         if line.startswith(b"data:")
     ]
     return b"\n".join(lines) if lines else None
+
+
+def with_data(event: bytes, payload: bytes) -> bytes:
+    """The event with another payload of one line; its `event`, `id` and `retry` lines stay."""
+    lines = data(event)
+    return event.replace(lines, payload) if lines and event.count(lines) == 1 else encode(payload)
 
 
 def encode(payload: bytes) -> bytes:

@@ -18,6 +18,13 @@ def start(coroutine: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
     return asyncio.get_running_loop().create_task(coroutine, name=name)
 
 
+def is_cancellation(error: BaseException) -> bool:
+    """Is the running task cancelled, and not only told of one that was?"""
+    task = asyncio.current_task()
+    cancelling = task is not None and task.cancelling() > 0
+    return cancelling and isinstance(error, asyncio.CancelledError)
+
+
 class Tasks:
     """Work that nobody waits for until the server stops."""
 

@@ -10,7 +10,7 @@ from cachetools import TTLCache
 
 from . import coding, headers, sse, strictjson
 from .connections import Connections, translated
-from .errors import InvalidRequest, UpstreamTruncated
+from .errors import InvalidRequest, PluginContractError, UpstreamTruncated
 from .response import ChatResponse, FullResponse, StreamResponse
 from .watch import AnswerFacts, StreamFacts, error_code
 
@@ -62,6 +62,8 @@ class Upstream:
             body, asked = self._body(request)
         except strictjson.JSONError as error:
             raise InvalidRequest(str(error), code="invalid_json") from None
+        except (TypeError, ValueError, RecursionError) as error:
+            raise PluginContractError(f"the request cannot be written as JSON: {error}") from error
         response = await self._open(exchange, request, body, asked=asked)
         if asked and response.status in (400, 422):
             # Perhaps it does not know the field that we added.
@@ -70,7 +72,7 @@ class Upstream:
             asked = False
             if response.status < 400:
                 self._refused[request.model] = None
-        if _is_stream(response):
+        if _is_stream(response, asked_for=request.stream):
             return self._stream(exchange, response, asked=asked)
         return await self._full(exchange, response)
 
@@ -137,7 +139,7 @@ class Upstream:
                 facts.kept.append(plain)
             if response.status >= 400:
                 exchange.upstream_error = error_code(plain)
-            elif not _framed(response) and not facts.complete:
+            elif response.status == 200 and not _framed(response) and not facts.complete:
                 raise UpstreamTruncated("The upstream's answer broke off.")
         exchange.facts = facts
         return FullResponse(exchange, data, **_head(response))
@@ -221,9 +223,12 @@ class UpstreamEvents:
         self._incoming.close()
 
 
-def _is_stream(response: aiohttp.ClientResponse) -> bool:
-    kind = response.headers.get("Content-Type", "").partition(";")[0]
-    return kind.strip().lower() == "text/event-stream"
+def _is_stream(response: aiohttp.ClientResponse, *, asked_for: bool) -> bool:
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind == "text/event-stream":
+        return True
+    # Some servers give a stream another name, or none, and clients do not look at it.
+    return asked_for and response.status == 200 and not kind.endswith("json")
 
 
 def _framed(response: aiohttp.ClientResponse) -> bool:

@@ -195,6 +195,8 @@ class Chunk:
     def map_text(self, f: Callable[[str], str]) -> Chunk:
         if not self.texts():
             return self
-        return Chunk.of(
-            {**self.body, "choices": [map_choice(c, "delta", f) for c in self.body["choices"]]}
-        )
+        choices = [map_choice(choice, "delta", f) for choice in self.body["choices"]]
+        if choices == self.body["choices"]:
+            return self
+        body = {**self.body, "choices": choices}
+        return Chunk(sse.with_data(self.raw, msgspec.json.encode(body)), body)

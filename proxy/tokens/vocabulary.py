@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 import contextlib
 import ctypes
+import functools
 import gzip
 import hashlib
 import zlib
@@ -50,6 +51,7 @@ ENCODINGS = frozenset(_PUBLISHED)
 """The names of the vocabularies."""
 
 
+@functools.cache  # it never changes, and all tokenizers of a process can use it
 def load(name: str) -> tiktoken.Encoding:
     """Unpack, check and build a vocabulary: half a second, the half of it holding the GIL."""
     published = _PUBLISHED[name]

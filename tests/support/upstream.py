@@ -56,7 +56,7 @@ class Call:
     async def part(self) -> bytes:
         """The next bytes of a body that was not read whole; b"" at its end."""
         if self.unread is None:
-            size = int(await self.reader.readline(), 16)
+            size = int(await self.reader.readuntil(b"\n"), 16)
             data = await self.reader.readexactly(size)
             await self.reader.readline()
             if not size:

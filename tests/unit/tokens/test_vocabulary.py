@@ -86,6 +86,7 @@ def vendored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the vendored files, which is loaded instead of them."""
     shutil.copytree(resources.files("proxy.tokens") / "vocabularies", tmp_path / "vocabularies")  # type: ignore[arg-type]
     monkeypatch.setattr(resources, "files", lambda _package: tmp_path)
+    vocabulary.load.cache_clear()
     return tmp_path / "vocabularies" / "cl100k_base.tiktoken.gz"
 
 
