@@ -11,14 +11,16 @@ import asyncio
 import logging
 import time
 from collections import deque
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import tasks, telemetry
 from .answer import LocalEvents
 from .errors import APIError, PluginContractError, PluginUnavailable
 from .exchange import CURRENT_MARK, Mark
+from .own_time import OwnTime
 from .response import ChatResponse, FullResponse, StreamResponse, closing
 from .throttle import Throttle
 from .watch import AnswerFacts
@@ -128,17 +130,13 @@ class Guard:
         self._inner = inner
         self._count = count
 
-    @property
-    def name(self) -> str:
-        return self._layer.name
-
     async def __call__(self, request: ChatRequest) -> ChatResponse:
         layer = self._layer
         if layer.matches is not None and not layer.matches(request):
             return await self._inner(request)
         if layer.shadow:
             return await self._shadowed(request)
-        mark = Mark(layer.name, "request", time.time_ns())
+        mark = Mark(layer.name, "request", request.exchange.now_ns())
         request.exchange.marks.append(mark)
         call_next = Next(self._inner)
         try:
@@ -151,19 +149,19 @@ class Guard:
 
     async def _run(self, request: ChatRequest, call_next: Next, mark: Mark) -> ChatResponse:
         """Call the plugin under its clock."""
-        start = time.perf_counter()
+        layer, start = self._layer, time.perf_counter()
         token = CURRENT_MARK.set(mark)
         try:
-            async with asyncio.timeout(self._layer.timeout) as call_next.clock:
+            async with asyncio.timeout(layer.timeout) as call_next.clock:
                 with telemetry.parent_for_plugin(request.exchange.trace, mark):
-                    response = await self._layer.plugin.handle(request, call_next)
+                    response = await layer.plugin.handle(request, call_next)
             if not isinstance(response, ChatResponse):
                 kind = type(response).__name__
                 raise PluginContractError(f"handle() returned {kind}, not a ChatResponse")
         finally:
             CURRENT_MARK.reset(token)
             mark.own_seconds = time.perf_counter() - start - call_next.inside
-            mark.end_ns = time.time_ns()
+            mark.end_ns = request.exchange.now_ns()
         return response
 
     async def _failed(
@@ -240,7 +238,8 @@ class Guard:
 
     def _second_mark(self, response: ChatResponse, phase: Phase, first: Mark) -> Mark:
         end_ns = first.end_ns if phase == "response" else 0  # a stream's phase ends with it
-        mark = Mark(self._layer.name, phase, time.time_ns(), "modify", end_ns=end_ns)
+        start_ns = response.exchange.now_ns()
+        mark = Mark(self._layer.name, phase, start_ns, "modify", end_ns=end_ns)
         response.exchange.marks.append(mark)
         return mark
 
@@ -262,7 +261,7 @@ class Guard:
 
     async def _rehearse(self, request: ChatRequest, answer: asyncio.Future[ChatResponse]) -> None:
         """Note what the plugin would have done.  It gets a copy of the answer; nobody gets its."""
-        mark = Mark(self._layer.name, "request", time.time_ns())
+        mark = Mark(self._layer.name, "request", request.exchange.now_ns())
         mark.attributes["dragoman.plugin.mode"] = "shadow"
         request.exchange.marks.append(mark)
 
@@ -286,10 +285,6 @@ class Guard:
             request.exchange.source = source
 
 
-RUNS_PLUGIN = Guard._run.__code__  # noqa: SLF001
-"""The code whose frame, on a stack, says which plugin runs: its `self` is the Guard."""
-
-
 def report(layer: Layer, mark: Mark, error: BaseException) -> None:
     """Note and log that a plugin failed; with a traceback once a minute for each kind."""
     mark.outcome = "error"
@@ -311,64 +306,62 @@ def guard_stream(transform: Transform, layer: Layer, mark: Mark) -> Transform:
 
     The clock starts anew for each chunk, and stops while the plugin waits for the next one.
     """
+    return partial(_guarded, transform, layer, mark)
 
-    async def guarded(chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Chunk, None]:
-        taken: deque[Chunk] = deque(maxlen=10_000)
-        inner_failure: BaseException | None = None
-        loop, seconds = asyncio.get_running_loop(), layer.timeout
-        clock = asyncio.timeout(seconds)
 
-        async def tapped() -> AsyncGenerator[Chunk, None]:
-            nonlocal inner_failure
-            while True:
-                _set(clock, None)
-                try:
-                    chunk = await anext(chunks, None)
-                except BaseException as error:
-                    inner_failure = error
-                    raise
-                if chunk is None:
-                    return
-                _set(clock, None if seconds is None else loop.time() + seconds)
-                taken.append(chunk)
-                yield chunk
+async def _guarded(
+    transform: Transform, layer: Layer, mark: Mark, chunks: AsyncIterator[Chunk]
+) -> AsyncGenerator[Chunk, None]:
+    taken: deque[Chunk] = deque(maxlen=10_000)
+    inner_failure: BaseException | None = None
+    clock = OwnTime(layer.timeout)
 
+    async def tapped() -> AsyncGenerator[Chunk, None]:
+        nonlocal inner_failure
         try:
-            async with aclosing(tapped()) as source, closing(transform(source)) as changed:
-                results = aiter(changed)
-                while True:
-                    async with (clock := asyncio.timeout(seconds)):
-                        result = await anext(results, _END)
-                    if result is _END:
-                        break
-                    yield _given_back(taken, result)
-        except (APIError, GeneratorExit, KeyboardInterrupt):
+            clock.since = None
+            async for chunk in chunks:
+                taken.append(chunk)
+                clock.since = time.perf_counter()
+                yield chunk
+                clock.since = None
+        except GeneratorExit:
             raise
         except BaseException as error:
-            if error is inner_failure or tasks.is_cancellation(error):
-                raise
-            report(layer, mark, error)
-            if layer.on_error == "closed":
-                raise PluginUnavailable(f"The {layer.name} plugin is unavailable.") from error
-        else:
-            if inner_failure is None:
-                return
-        if inner_failure is not None:  # a stream that broke is not made whole by who hides it
-            raise inner_failure
-        for chunk in taken:
-            yield chunk
-        async for chunk in chunks:
-            yield chunk
+            inner_failure = error
+            raise
 
-    return guarded
+    try:
+        clock.since = time.perf_counter()
+        async with aclosing(tapped()) as source, closing(transform(source)) as changed:
+            async for result in changed:
+                clock.since = None
+                yield _given_back(taken, result)
+                clock.since = time.perf_counter()
+    except (APIError, GeneratorExit, KeyboardInterrupt):
+        raise
+    except BaseException as caught:
+        error = clock.verdict(caught)
+        if error is inner_failure or tasks.is_cancellation(error):
+            raise
+        report(layer, mark, error)
+        if layer.on_error == "closed":
+            raise PluginUnavailable(f"The {layer.name} plugin is unavailable.") from error
+    else:
+        if inner_failure is None:
+            return
+    finally:
+        clock.stop()
+    if inner_failure is not None:  # a stream that broke is not made whole by who hides it
+        raise inner_failure
+    for chunk in taken:
+        yield chunk
+    async for chunk in chunks:
+        yield chunk
 
 
-_END = object()
-
-
-def _set(clock: asyncio.Timeout, when: float | None) -> None:
-    with suppress(RuntimeError):  # it has stopped: the plugin reads ahead, in a task of its own
-        clock.reschedule(when)
+RUNS_PLUGIN = (Guard._run.__code__, _guarded.__code__)  # noqa: SLF001
+"""The code whose frame, on a stack, says which plugin runs: the name of its `layer`."""
 
 
 def _given_back(taken: deque[Chunk], result: object) -> Chunk:
@@ -376,10 +369,10 @@ def _given_back(taken: deque[Chunk], result: object) -> Chunk:
     it; the oldest one, if it is new."""
     if not isinstance(result, Chunk):
         raise PluginContractError(f"map_chunks() made a {type(result).__name__}, not a Chunk")
-    if any(result is chunk for chunk in taken):
-        while taken.popleft() is not result:
-            pass
-    elif taken:
+    if taken and taken[0] is not result and any(result is chunk for chunk in taken):
+        while taken[0] is not result:
+            taken.popleft()
+    if taken:
         taken.popleft()
     return result
 

@@ -34,9 +34,9 @@ def reader(coding: str) -> Callable[[bytes], bytes] | None:
             while (rest := decoder.unused_data).startswith(b"\x1f"):  # one more gzip member
                 decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)
                 plain += decoder.decompress(rest)
-            return plain
         except zlib.error:
             raise UpstreamInvalid("The upstream's answer is not compressed as it says.") from None
+        return plain
 
     return decode
 

@@ -154,7 +154,7 @@ class Connections:
         body: Body,
     ) -> aiohttp.ClientResponse:
         start = time.perf_counter()
-        attempt = Attempt(time.time_ns(), random.getrandbits(64) or 1)
+        attempt = Attempt(exchange.now_ns(), random.getrandbits(64) or 1)
         exchange.attempts.append(attempt)
         data: Any = body
         if isinstance(body, bytes) and len(body) > LARGE:
@@ -171,7 +171,7 @@ class Connections:
             )
         except BaseException as error:
             attempt.error_type = _error_type(error)
-            attempt.end_ns = time.time_ns()
+            attempt.end_ns = exchange.now_ns()
             raise
         finally:
             exchange.upstream_seconds += time.perf_counter() - start
@@ -186,7 +186,7 @@ class Connections:
 
         Refusal if the upstream answers with anything but one; APIError if it does not answer.
         """
-        attempt = Attempt(time.time_ns(), random.getrandbits(64) or 1)
+        attempt = Attempt(exchange.now_ns(), random.getrandbits(64) or 1)
         exchange.attempts.append(attempt)
         head: RawHead = []
 
@@ -333,7 +333,7 @@ class Incoming:
             self._timer.cancel()
             self._timer = None
         if not self.attempt.end_ns:
-            self.attempt.end_ns = time.time_ns()
+            self.attempt.end_ns = self._exchange.now_ns()
 
     def close(self) -> None:
         """Stop at once.  A connection that has more to say is not used again.  Idempotent."""

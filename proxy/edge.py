@@ -24,6 +24,7 @@ from .errors import (
 )
 from .exchange import Exchange
 from .listener import ClientTooSlow, Head, Output, Whole, error_answer, send_whole
+from .passthrough import plainly
 from .response import FullResponse, StreamResponse
 from .throttle import Throttle
 from .wire import ChatRequest, Received
@@ -79,13 +80,13 @@ class Edge:
 
     async def __call__(self, http: web.BaseRequest) -> web.StreamResponse:
         """Serve one request, and account for it however it ends."""
-        path, _, query = http.raw_path.partition("?")
-        is_chat = path == CHAT and http.method == "POST"
+        path = http.raw_path.partition("?")[0]
+        is_chat = http.method == "POST" and _is_chat(path)
         exchange = Exchange(
             headers.valid_request_id(http.headers.get("x-request-id"))
             or f"req_{random.getrandbits(128):032x}",
             http.method,
-            path,
+            CHAT if is_chat else path,
             CHAT if is_chat else self._passthrough.route(path),
             is_chat=is_chat,
         )
@@ -95,7 +96,7 @@ class Edge:
         self._telemetry.begin(exchange, http)
         try:
             if is_chat:
-                return await self._chat(http, exchange, query)
+                return await self._chat(http, exchange)
             exchange.caller = self._callers.identify(http.headers)
             return await self._passthrough(http, exchange)
         except APIError as error:
@@ -119,16 +120,14 @@ class Edge:
 
     # ---- a chat completion
 
-    async def _chat(
-        self, http: web.BaseRequest, exchange: Exchange, query: str
-    ) -> web.StreamResponse:
+    async def _chat(self, http: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
         exchange.caller = self._callers.identify(http.headers)
         body = Body(
             self._budget, limit=self._settings.max_body, timeout=self._settings.body_timeout
         )
         try:
             data = await body.read(http)
-            request = self._request(http, exchange, data, query)
+            request = self._request(http, exchange, data)
             response = await self._chain(request)
             try:
                 if isinstance(response, StreamResponse):
@@ -144,13 +143,10 @@ class Edge:
         finally:
             body.release()
 
-    def _request(
-        self, http: web.BaseRequest, exchange: Exchange, data: bytes, query: str
-    ) -> ChatRequest:
+    def _request(self, http: web.BaseRequest, exchange: Exchange, data: bytes) -> ChatRequest:
         """Make a value of the request.  InvalidRequest if plugins could not read it."""
         fields, options = headers.for_upstream(http.headers.items())
-        target = f"/chat/completions?{query}" if query else "/chat/completions"
-        received = Received(data, fields, target)
+        received = Received(data, fields, http.raw_path.removeprefix("/v1"))
         if not self._transparent:
             if http.headers.get("Content-Encoding", "identity").lower() != "identity":
                 raise UnsupportedEncoding("Send the body uncompressed: the proxy has to read it.")
@@ -195,7 +191,7 @@ class Edge:
         head = Head(status=response.status, reason=response.reason, headers=fields)
         output = Output(http, await head.prepare(http), self._settings.write_timeout)
         try:
-            async with output.heartbeat(self._settings.heartbeat):
+            async with output.heartbeat(0 if _is_sealed(head) else self._settings.heartbeat):
                 await response.send(output.write)
         except APIError as error:
             await self._break_off(http, exchange, output, head, error)
@@ -219,7 +215,7 @@ class Edge:
         """End a stream that cannot go on: with an error event, or where that is impossible by
         closing the connection; never so that it looks complete."""
         self._note(exchange, error)
-        if "Content-Length" in head.headers or "Content-Encoding" in head.headers:
+        if _is_sealed(head):
             if http.transport is not None:
                 http.transport.close()
             return
@@ -277,3 +273,13 @@ class Edge:
             return False
         task.uncancel()
         return True
+
+
+def _is_chat(path: str) -> bool:
+    """Is it the chain's?  However it is spelled: an upstream may not care, and plugins must."""
+    return path == CHAT or (path.startswith("/v1/") and plainly(path) == CHAT)
+
+
+def _is_sealed(head: Head) -> bool:
+    """Must the body be the upstream's and nothing else, because its length or coding is told?"""
+    return "Content-Length" in head.headers or "Content-Encoding" in head.headers

@@ -156,6 +156,10 @@ class Exchange:
     """The `error.code` of the upstream, where it answered with an error."""
     callbacks: list[OnFinish] = field(default_factory=list)
 
+    def now_ns(self) -> int:
+        """The time now, by the clock as it stood when the exchange began: clocks jump."""
+        return self.start_ns + int((time.perf_counter() - self.start) * 1e9)
+
     def outcome(self) -> Outcome:
         reasons = self.facts.finish_reasons
         return Outcome(

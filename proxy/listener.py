@@ -81,6 +81,13 @@ class Listener(web.Server):
         if len(self._connections) > self._limit:
             transport.abort()
 
+    def finish(self) -> None:
+        """Close idle connections now, and the others when they are done."""
+        self.pre_shutdown()
+        for connection in self.connections:
+            if not (connection._request_in_progress or connection._messages):  # noqa: SLF001
+                connection.force_close()
+
 
 class _Unadorned(web.StreamResponse):
     """Sends the headers it was given, and none that aiohttp would like to see."""

@@ -15,7 +15,7 @@ from .throttle import Throttle
 if TYPE_CHECKING:
     from prometheus_client import Histogram
 
-    from .chain import Guard
+    from .chain import Layer
 
 log = logging.getLogger("dragoman.loop")
 
@@ -62,8 +62,8 @@ class LoopWatch:
         """The innermost plugin on the stack of the loop's thread."""
         frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001  # there is no other way
         while frame is not None:
-            if frame.f_code is RUNS_PLUGIN:
-                guard: Guard = frame.f_locals["self"]
-                return guard.name
+            if frame.f_code in RUNS_PLUGIN:
+                layer: Layer = frame.f_locals["layer"]
+                return layer.name
             frame = frame.f_back
         return None

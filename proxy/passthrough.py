@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import aclosing
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from . import headers
 from .body import arriving
@@ -34,7 +35,8 @@ _KNOWN = frozenset(
 
 # Where messages to a model travel beside /chat/completions.
 _WITH_MESSAGES = re.compile(
-    r"/v1/(responses|completions|conversations|threads|batches|realtime|live|agents/sessions|decisions)"
+    r"/v1/(responses|completions|conversations|threads|batches|realtime|live|agents/sessions|decisions"
+    r"|deployments/[^/]+/(chat/)?completions)"  # as Azure's client names them
     r"(/|$)"
 )
 
@@ -64,7 +66,9 @@ class Passthrough:
         self._check(exchange)
         target = http.raw_path.removeprefix("/v1")
         if http.headers.get("Upgrade", "").lower() == "websocket":
-            return await relay_websocket(http, exchange, self._connections, target)
+            return await relay_websocket(
+                http, exchange, self._connections, target, self._settings.write_timeout
+            )
         fields, _ = headers.for_upstream(http.headers.items())
         body: StreamReader | AsyncGenerator[bytes, None] | None = None
         if http.body_exists:
@@ -88,7 +92,7 @@ class Passthrough:
             raise NotFound("No such path: the API is below /v1. Does your base_url end in /v1?")
         if _DOT_SEGMENT.search(path):
             raise InvalidRequest("The path has dot segments.")
-        if _WITH_MESSAGES.match(path):
+        if _WITH_MESSAGES.match(plainly(path)):
             refuse = self._settings.unguarded == "refuse"
             decision = "refused" if refuse else "passed"
             self._metrics.unguarded.labels(exchange.route, decision).inc()
@@ -126,6 +130,12 @@ class Passthrough:
             return head
         await head.write_eof()
         return head
+
+
+def plainly(path: str) -> str:
+    """A path as a lenient server reads it: by another spelling none is another endpoint."""
+    path = re.sub(";[^/]*", "", unquote(path))
+    return re.sub("/+", "/", path).rstrip("/").lower()
 
 
 async def _rest(

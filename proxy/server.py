@@ -31,7 +31,7 @@ from .registry import build_layers
 from .services import Services
 from .settlement import Settlement
 from .startup import startup_lines
-from .tasks import Tasks
+from .tasks import Tasks, is_cancellation
 from .telemetry import Telemetry
 from .tokens import Tokenizer
 from .upstream import Upstream
@@ -39,9 +39,13 @@ from .upstream import Upstream
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from .chain import Layer
     from .config import Configuration
 
 log = logging.getLogger("dragoman")
+
+STOP_SECONDS = 5.0
+"""How long a plugin's stop() may take."""
 
 
 class Server:
@@ -87,8 +91,8 @@ class Server:
             await self._tokens.load()
         layers = build_layers(self._configuration.plugins, self._services)
         for layer in layers:
-            self._stack.push_async_callback(layer.plugin.stop)
-            await layer.plugin.start()
+            self._stack.push_async_callback(_stop, layer)
+            await _start(layer)
         upstream = Upstream(
             self._connections,
             settings.upstream,
@@ -155,7 +159,7 @@ class Server:
         if self._sockets:
             self._sockets[0].close()
         if self._api is not None and edge is not None:
-            self._api.pre_shutdown()  # idle connections close; the others when they are done
+            self._api.finish()
             running = len(edge.active)
             await _until_empty(edge.active, settings.drain)
             cut_off = len(edge.active)
@@ -175,6 +179,28 @@ class Server:
 async def _until_empty(active: set[asyncio.Task[object]], seconds: float) -> None:
     if active:
         await asyncio.wait(list(active), timeout=seconds)
+
+
+async def _start(layer: Layer) -> None:
+    try:
+        await layer.plugin.start()
+    except ConfigError:
+        raise
+    except Exception as error:
+        log.exception("plugin %s cannot start", layer.name)
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError([f"plugin {layer.name} cannot start: {reason}"]) from error
+
+
+async def _stop(layer: Layer) -> None:
+    """Stop a plugin; if it fails, the others are still to be stopped."""
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await layer.plugin.stop()
+    except BaseException as error:
+        if is_cancellation(error):
+            raise
+        log.exception("plugin %s did not stop: %s", layer.name, type(error).__name__)
 
 
 def _check_parser() -> None:

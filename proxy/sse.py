@@ -33,10 +33,10 @@ class Splitter:
         if not self._held and data.endswith(b"\n\n"):
             return data
         data = self._held + data
-        # A CR at the very end may be half of a CRLF, and ends its line all the same: the LF, should
-        # it come, changes nothing in front of the next event.
-        end = self._last_event_end(data)
-        while data.startswith(b":", end) and (line := _LINE_END.search(data, end)):
+        # A CR at the very end may be half of a CRLF, but not where lines end with CR alone.
+        known = len(data) - (data.endswith(b"\r") and not data.endswith(b"\r\r"))
+        end = self._last_event_end(data, known)
+        while data.startswith(b":", end) and (line := _LINE_END.search(data, end, known)):
             end = line.end()
         if len(data) - end > MAX_HELD:
             end = len(data)
@@ -49,11 +49,11 @@ class Splitter:
         return rest
 
     @staticmethod
-    def _last_event_end(data: bytes) -> int:
+    def _last_event_end(data: bytes, known: int) -> int:
         if b"\r" not in data:
             return data.rfind(b"\n\n") + 2 if b"\n\n" in data else 0
         end = 0
-        for match in _EVENT_END.finditer(data):
+        for match in _EVENT_END.finditer(data, 0, known):
             end = match.end()
         return end
 

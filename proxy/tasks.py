@@ -57,10 +57,13 @@ class Tasks:
             log.error("task %s failed: %s", task.get_name(), type(error).__name__, exc_info=error)
 
     async def drain(self, seconds: float) -> None:
-        """Wait for what is under way; cancel what has not ended by then."""
-        if self._running:
-            _, late = await asyncio.wait(self._running, timeout=seconds)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late)
+        """Wait for what is under way and what that begins; cancel what has not ended by then."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while self._running and (left := deadline - loop.time()) > 0:
+            await asyncio.wait(self._running, timeout=left)
+        late = set(self._running)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)

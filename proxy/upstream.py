@@ -112,7 +112,7 @@ class Upstream:
             if pause > MAX_RETRY_AFTER:
                 return response
             await _discard(response)
-            exchange.attempts[-1].end_ns = time.time_ns()
+            exchange.attempts[-1].end_ns = exchange.now_ns()
             exchange.upstream_seconds += pause
             await asyncio.sleep(pause)
             retries += 1
@@ -128,7 +128,7 @@ class Upstream:
             raise
         finally:
             exchange.upstream_seconds += time.perf_counter() - start
-            attempt.end_ns = time.time_ns()
+            attempt.end_ns = exchange.now_ns()
         exchange.first_chunk = time.perf_counter() - exchange.start
         facts = AnswerFacts()
         read = coding.reader(response.headers.get("Content-Encoding", ""))

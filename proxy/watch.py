@@ -142,6 +142,8 @@ class StreamFacts(AnswerFacts):
                 seen.append(_without_null_usage(event))
             elif completion.choices:  # usage beside text was not ours to ask for
                 seen.append(event)
+            else:  # an empty line in front of it ends a comment that the client has already
+                seen.append(event[: len(event) - len(event.lstrip(b"\r\n"))])
         return b"".join(seen)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSMsgType, web
@@ -11,12 +12,13 @@ from aiohttp import WSMsgType, web
 from . import headers, tasks
 from .callers import KEY_PROTOCOL
 from .connections import Refusal
-from .listener import Whole, send_whole
+from .errors import InvalidRequest
+from .listener import ClientTooSlow, Whole, send_whole
 
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    from aiohttp import ClientWebSocketResponse
+    from aiohttp import ClientWebSocketResponse, WSMessage
 
     from .connections import Connections
     from .exchange import Exchange
@@ -34,14 +36,24 @@ _HANDSHAKE = (
     "Sec-WebSocket-Protocol",
     "Sec-WebSocket-Version",
 )
-_NO_STATUS = 1005  # "the close frame held no code"; not to be sent, RFC 6455, 7.4.1
+_OK = 1000  # stands for a close frame without a code, which aiohttp cannot send
 _BROKEN = 1006  # "there was no close frame"
+_SENT = frozenset((WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG))
+
+CLOSE_SECONDS = 2.0
+"""How long a side may take to answer our close frame."""
 
 
 async def relay_websocket(
-    http: web.BaseRequest, exchange: Exchange, connections: Connections, target: str
+    http: web.BaseRequest,
+    exchange: Exchange,
+    connections: Connections,
+    target: str,
+    write_timeout: float,
 ) -> web.StreamResponse:
-    """Join a client's WebSocket to one of the upstream's, until either ends."""
+    """Join a client's WebSocket to one of the upstream's, until either ends.  ClientTooSlow."""
+    if not web.WebSocketResponse().can_prepare(http):
+        raise InvalidRequest("The handshake is none of a WebSocket.")
     forwarded, _ = headers.for_upstream(http.headers.items())
     fields = _without_handshake(forwarded)
     offered = [
@@ -73,11 +85,11 @@ async def relay_websocket(
         )
         client.headers.extend(_without_handshake(headers.for_client(head)))
         await client.prepare(http)
-        await _join(client, upstream)
+        await _join(client, upstream, write_timeout)
         if upstream.close_code == _BROKEN and http.transport is not None:
             http.transport.close()  # the client shall see that it broke, too
     finally:
-        await upstream.close()
+        await _close(upstream)
     return client
 
 
@@ -87,11 +99,14 @@ def _without_handshake(fields: Any) -> Any:
     return fields
 
 
-async def _join(client: web.WebSocketResponse, upstream: ClientWebSocketResponse) -> None:
+async def _join(
+    client: web.WebSocketResponse, upstream: ClientWebSocketResponse, write_timeout: float
+) -> None:
     """Carry messages both ways until one side is closed."""
+    to_client = tasks.start(_pump(upstream, client, write_timeout), name="websocket to client")
     pumps = {
-        tasks.start(_pump(client, upstream), name="websocket to upstream"),
-        tasks.start(_pump(upstream, client), name="websocket to client"),
+        to_client,
+        tasks.start(_pump(client, upstream, write_timeout), name="websocket to upstream"),
     }
     try:
         await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
@@ -99,23 +114,42 @@ async def _join(client: web.WebSocketResponse, upstream: ClientWebSocketResponse
         for pump in pumps:
             pump.cancel()
         await asyncio.wait(pumps)
+        failures = {pump: pump.exception() for pump in pumps if not pump.cancelled()}
+    if isinstance(failures.get(to_client), TimeoutError):
+        raise ClientTooSlow
+    for failure in failures.values():
+        if failure is not None and not isinstance(failure, (ConnectionError, TimeoutError)):
+            raise failure
 
 
-async def _pump(source: Socket, sink: Socket) -> None:
+async def _pump(source: Socket, sink: Socket, write_timeout: float) -> None:
     while True:
         message = await source.receive()
-        if message.type is WSMsgType.TEXT:
-            await sink.send_str(message.data)
-        elif message.type is WSMsgType.BINARY:
-            await sink.send_bytes(message.data)
-        elif message.type is WSMsgType.PING:
-            await sink.ping(message.data)
-        elif message.type is WSMsgType.PONG:
-            await sink.pong(message.data)
-        else:
+        if message.type not in _SENT:
             break
+        async with asyncio.timeout(write_timeout or None):
+            await _send(sink, message)
     if message.type is WSMsgType.CLOSE:
-        code = 1000 if message.data == _NO_STATUS else message.data
-        reason = (message.extra or "").encode()
-        await sink.close(code=code, message=reason)
-        await source.close(code=code, message=reason)
+        code, reason = message.data or _OK, (message.extra or "").encode()
+        await _close(sink, code, reason)
+        await _close(source, code, reason)
+    elif message.type is WSMsgType.CLOSING:  # the other pump says goodbye, to both sides
+        await asyncio.sleep(2 * CLOSE_SECONDS)
+
+
+async def _send(sink: Socket, message: WSMessage) -> None:
+    if message.type is WSMsgType.TEXT:
+        await sink.send_str(message.data)
+    elif message.type is WSMsgType.BINARY:
+        await sink.send_bytes(message.data)
+    elif message.type is WSMsgType.PING:
+        await sink.ping(message.data)
+    else:
+        await sink.pong(message.data)
+
+
+async def _close(socket: Socket, code: int = _OK, reason: bytes = b"") -> None:
+    """Say goodbye; a side that does not say it in return, or cannot stop talking, is left."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await socket.close(code=code, message=reason)

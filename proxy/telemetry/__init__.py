@@ -104,7 +104,7 @@ class Telemetry:
             self._tracing.begin(exchange, http.headers)
             exchange.client = {
                 "client.address": http.remote or "",
-                "user_agent.original": http.headers.get("User-Agent", ""),
+                "user_agent.original": _text(http.headers.get("User-Agent", "")),
             }
 
     def finish(self, exchange: Exchange, seconds: float) -> None:
@@ -127,3 +127,8 @@ class Telemetry:
             await self._turns.close(self._settings.telemetry.flush_deadline)
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.close, max(0.1, deadline - time.monotonic()))
+
+
+def _text(value: str) -> str:
+    """A header's value with question marks for bytes that are no text: no span can hold them."""
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()

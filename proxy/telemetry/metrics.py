@@ -33,7 +33,7 @@ _OVERHEAD = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 
 _GEN_AI = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
 
-disable_created_metrics()  # a series more for each series, and nobody looks
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each series, and nobody looks
 
 MAX_MODELS = 100
 """Model names that get series of their own; clients type names, and each would live for ever."""

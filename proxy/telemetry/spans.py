@@ -8,6 +8,7 @@ machine, same run); batches and export are the SDK's.
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import threading
@@ -27,6 +28,7 @@ from opentelemetry.trace.status import Status, StatusCode
 from proxy import __version__
 from proxy.errors import ConfigError
 from proxy.exchange import Trace
+from proxy.throttle import Throttle
 
 from .conventions import SCHEMA_URL
 
@@ -45,6 +47,7 @@ _OK = Status(StatusCode.UNSET)
 _ERROR = Status(StatusCode.ERROR)
 _RANDOM = 2  # W3C level 2: the trace id is random
 _propagator = TraceContextTextMapPropagator()
+_said = Throttle()
 
 
 class Tracing:
@@ -54,6 +57,7 @@ class Tracing:
         self._settings = settings
         self._attributes = attributes
         self._exporter = _Counting(_exporter(settings), counted)
+        _quieten()
         self._provider = TracerProvider(resource=_resource(settings), shutdown_on_exit=False)
         self._processor = BatchSpanProcessor(self._exporter)
         self._provider.add_span_processor(self._processor)
@@ -223,6 +227,17 @@ def parent_for_plugin(trace: Trace, mark: Mark) -> Iterator[None]:
         yield
     finally:
         otel_context.detach(token)
+
+
+def _quieten() -> None:
+    """Let the SDK say once a minute what it would say of each batch."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("opentelemetry."):
+            logging.getLogger(name).addFilter(_once_a_minute)
+
+
+def _once_a_minute(record: logging.LogRecord) -> bool:
+    return _said.allows(record.name)
 
 
 def new_span_id() -> int:

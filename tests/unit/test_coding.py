@@ -46,6 +46,15 @@ def test_bytes_that_are_not_what_the_header_says_are_the_upstreams_fault():
         decode(b"not gzip at all")
 
 
+@pytest.mark.parametrize("size", [1, 7, 1_000])
+def test_gzip_of_several_members_is_one_body(size):
+    decode = reader("gzip")
+    assert decode is not None
+    data = gzip.compress(b"one ") + gzip.compress(b"two") + b"\0\0"
+    parts = (data[at : at + size] for at in range(0, len(data), size))
+    assert b"".join(map(decode, parts)) == b"one two"
+
+
 @pytest.mark.parametrize(
     ("offered", "asked"),
     [

@@ -19,9 +19,15 @@ HOP_BY_HOP = [
 
 
 def test_end_to_end_headers_keep_order_case_and_duplicates():
-    sent = [("X-Stainless-Lang", "python"), ("accept", "a"), ("Accept", "b"), ("OpenAI-Beta", "x")]
+    sent = [("X-Stainless-Lang", "python"), ("accept", "a"), ("accept", "b"), ("OpenAI-Beta", "x")]
     kept, _ = headers.for_upstream(sent)
     assert list(kept.items()) == sent
+
+
+def test_a_name_in_two_spellings_goes_by_the_first():
+    """aiohttp's client would take them for two names, and send the value of the last."""
+    kept, _ = headers.for_upstream([("X-Tag", "1"), ("Accept", "a"), ("x-tag", "2")])
+    assert list(kept.items()) == [("X-Tag", "1"), ("Accept", "a"), ("X-Tag", "2")]
 
 
 @pytest.mark.parametrize(

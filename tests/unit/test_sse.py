@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -29,7 +30,7 @@ STREAMS = st.lists(PIECES, max_size=30).map(b"".join)
 
 def cut(stream: bytes, at: list[int]) -> list[bytes]:
     places = sorted({0, len(stream), *(i % (len(stream) + 1) for i in at)})
-    return [stream[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [stream[a:b] for a, b in pairwise(places)]
 
 
 def fed(pieces: list[bytes]) -> tuple[list[bytes], bytes]:
@@ -104,3 +105,25 @@ def test_the_payload_of_an_event_is_its_data_lines(event, payload):
 
 def test_an_encoded_payload_reads_back():
     assert sse.data(sse.encode(b'{"a":1}')) == b'{"a":1}'
+
+
+@pytest.mark.parametrize(
+    ("event", "changed"),
+    [
+        (b"data: {}\n\n", b"data: [1]\n\n"),
+        (b"id: 1\r\nevent: x\r\ndata: {}\r\n\r\n", b"id: 1\r\nevent: x\r\ndata: [1]\r\n\r\n"),
+        (b"data: a\ndata: b\n\n", b"data: [1]\n\n"),
+        (b"id: a\ndata: a\n\n", b"data: [1]\n\n"),
+        (b"id: 1\n\n", b"data: [1]\n\n"),
+    ],
+)
+def test_another_payload_leaves_the_other_lines_where_it_can(event, changed):
+    assert sse.with_data(event, b"[1]") == changed
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_an_event_is_let_out_with_its_last_byte(end):
+    splitter = sse.Splitter()
+    event = b"id: 1" + end + b"data: a" + end + end
+    assert splitter.feed(event[:-1]) == b""
+    assert splitter.feed(event[-1:]) == event

@@ -91,3 +91,15 @@ def test_an_event_that_is_no_chunk_has_no_texts(raw):
     chunk = Chunk(raw)
     assert chunk.texts() == {}
     assert chunk.map_text(str.upper) is chunk
+
+
+def test_a_text_that_comes_back_as_it_was_changes_no_byte():
+    chunk = Chunk(b'data: {"choices": [{"delta": {"content": "a"}}]}\n\n')
+    assert chunk.map_text(str.lower) is chunk
+
+
+def test_a_changed_chunk_keeps_the_other_lines_of_its_event():
+    chunk = Chunk(b'id: 7\ndata: {"choices":[{"delta":{"content":"a"}}]}\n\n')
+    changed = chunk.map_text(str.upper)
+    assert changed.raw == b'id: 7\ndata: {"choices":[{"delta":{"content":"A"}}]}\n\n'
+    assert changed.texts() == {0: "A"}
