@@ -19,17 +19,19 @@ check: .venv/development
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/python -m pytest -q tests/docs
 
-bench: .venv/development ## our proxy beside a bare aiohttp proxy; prints the table, draws the plot
+bench: .venv/bench ## our proxy beside a bare aiohttp proxy; prints the table, draws the plot
 	$(BIN)/python -m benchmarks
 
 lock: .venv/development ## resolve the dependencies anew
 	$(BIN)/uv pip compile --universal --generate-hashes --no-header --quiet --upgrade pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --universal --generate-hashes --no-header --quiet --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(BIN)/uv pip compile --universal --generate-hashes --no-header --quiet --group bench -c requirements-dev.lock -o requirements-bench.lock
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-# The file `runtime` in the environment says that it holds what the proxy needs; `development`, what the tests need.
+# The file `runtime` in the environment says that it holds what the proxy needs; `development`, what the tests need;
+# `bench`, what only the benchmark needs.
 .venv/runtime: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
@@ -38,4 +40,8 @@ clean:
 
 .venv/development: .venv/runtime requirements-dev.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	touch $@
+
+.venv/bench: .venv/runtime requirements-bench.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	touch $@

@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import random
 import statistics
 import string
 import time
 from typing import TYPE_CHECKING, Any
 
-import psutil  # type: ignore[import-untyped]  # it has no stubs here
-
 from proxy.tokens import Tokenizer
+
+from . import machine
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -113,12 +114,11 @@ def row(name: str, *cells: object) -> None:
 
 async def memory() -> None:
     """What vocabularies and memories occupy."""
-    process = psutil.Process()
-    before: int = process.memory_info().rss
+    before = machine.rss(os.getpid())
 
     def grown() -> int:
         nonlocal before
-        now: int = process.memory_info().rss
+        now = machine.rss(os.getpid())
         more, before = now - before, now
         return more >> 20
 
