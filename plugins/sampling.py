@@ -88,7 +88,6 @@ class SamplingOptions(Rules):
     """Parameters that a model does not take and that are never sent to it: "my-model*" = ["seed"].
     OpenAI's reasoning models are known."""
 
-
     @model_validator(mode="after")
     def _distinct(self) -> SamplingOptions:
         names = [scene.name for scene in self.scenes]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from proxy.startup import load
 
@@ -15,7 +16,7 @@ def blocks(language):
 
 
 async def test_its_plugins_do_what_its_tests_say():
-    names: dict[str, object] = {"__name__": "guide"}
+    names: dict[str, Any] = {"__name__": "guide"}
     for block in blocks("python"):
         exec(compile(block, "docs/plugins.md", "exec"), names)
     tests = [value for name, value in names.items() if name.startswith("test_")]
