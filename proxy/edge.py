@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 import msgspec
+from aiohttp import HttpVersion11
 
 from . import headers, sse, strictjson
 from .body import Body
@@ -23,7 +24,7 @@ from .errors import (
     UnsupportedEncoding,
 )
 from .exchange import Exchange
-from .listener import ClientTooSlow, Head, Output, Whole, error_answer, send_whole
+from .listener import ClientTooSlow, Head, Output, Whole, check_framing, error_answer, send_whole
 from .passthrough import plainly
 from .response import FullResponse, StreamResponse
 from .throttle import Throttle
@@ -95,6 +96,8 @@ class Edge:
         self.active.add(task)
         self._telemetry.begin(exchange, http)
         try:
+            if http.version < HttpVersion11:
+                check_framing(http)
             if is_chat:
                 return await self._chat(http, exchange)
             exchange.caller = self._callers.identify(http.headers)

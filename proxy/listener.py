@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion10, web
 from aiohttp.http_writer import StreamWriter
 
 from . import tasks
@@ -55,6 +55,16 @@ class Protocol(web.RequestHandler):
         """Say that it happened, without the bytes."""
         what = args[0] if args else ""
         log.error("a connection failed: %s", what, exc_info=kwargs.get("exc_info"))
+
+
+def check_framing(http: web.BaseRequest) -> None:
+    """End the connection after a request of an old version that leaves in doubt where the next one
+    begins: RFC 9112, 6.1.  InvalidRequest if it has no version at all."""
+    if http.version < HttpVersion10:
+        http.protocol.close()
+        raise InvalidRequest("The request is not valid HTTP.")
+    if "Transfer-Encoding" in http.headers:
+        http.protocol.close()
 
 
 class Listener(web.Server):
