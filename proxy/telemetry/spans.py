@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace as api
-from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
+from opentelemetry.sdk.resources import (
+    SERVICE_NAME,
+    SERVICE_VERSION,
+    OTELResourceDetector,
+    Resource,
+)
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import Decision
@@ -262,11 +267,8 @@ def _links(trace: Trace) -> tuple[api.Link, ...]:
 
 def _resource(settings: Telemetry) -> Resource:
     """Ours, where the standard variables do not say otherwise."""
-    ours = {SERVICE_VERSION: __version__}
-    named = os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
-    if "OTEL_SERVICE_NAME" not in os.environ and f"{SERVICE_NAME}=" not in named:
-        ours[SERVICE_NAME] = settings.service_name
-    return Resource.create(ours)
+    ours = {SERVICE_NAME: settings.service_name, SERVICE_VERSION: __version__}
+    return Resource.create(ours).merge(OTELResourceDetector().detect())
 
 
 def _exporter(settings: Telemetry) -> SpanExporter:

@@ -106,8 +106,8 @@ async def test_a_request_that_is_ambiguous_is_refused_and_its_connection_closed(
     assert up.calls == []
     if in_pieces and not answers:
         return  # the connection was closed on what we were still sending
-    assert answers.startswith(b"HTTP/1.0 400 Bad Request\r\n")
-    assert answers.count(b"HTTP/1.") == 1
+    assert answers.partition(b" ")[2].startswith(b"400 Bad Request\r\n")
+    assert answers.count(b"HTTP/") == 1
     assert "smuggled" not in caplog.text
     assert b'"type":"invalid_request_error"' in answers
 

@@ -241,6 +241,6 @@ async def test_a_plugin_that_does_not_start_is_the_tests_failure():
         async def start(self):
             raise OSError("no model file")
 
-    with pytest.raises(OSError, match="no model file"):
+    with pytest.raises(ConfigError, match="OSError: no model file"):
         async with plugin_test(Late):
             pass
