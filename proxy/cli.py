@@ -119,6 +119,25 @@ def _new_key(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _explain(arguments: argparse.Namespace) -> int:
+    from contextlib import redirect_stdout
+
+    with redirect_stdout(sys.stderr):  # a plugin may print
+        configuration = _load(arguments.config, {})
+        _say(f"warning: {warning}" for warning in configuration.warnings)
+        from .explain import command
+
+        explanation = command.explained(configuration, arguments.request, arguments.header)
+    if arguments.json:
+        print(command.as_json(explanation))
+        return 0
+    from .terminal import wants_colour
+
+    colour = not arguments.no_color and wants_colour(sys.stdout, os.environ)
+    print(command.as_text(explanation, colour=colour))
+    return 0
+
+
 def _demo(arguments: argparse.Namespace) -> int:
     from .demo import script
 
@@ -162,6 +181,21 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     check.add_argument("file", nargs="?", type=Path, metavar="FILE", help=_FILE_HELP)
     plugins = add("plugins", _plugins, "list the installed plugins, and where each of them stands")
     plugins.add_argument("-c", "--config", type=Path, metavar="FILE", help=_FILE_HELP)
+    explain = add("explain", _explain, "show what each plugin does with a request; sends nothing")
+    explain.add_argument(
+        "request", metavar="FILE", help="the body of a chat completion; - is stdin"
+    )
+    explain.add_argument("-c", "--config", type=Path, metavar="FILE", help=_FILE_HELP)
+    explain.add_argument(
+        "-H",
+        "--header",
+        action="append",
+        default=[],
+        metavar="'NAME: VALUE'",
+        help="a header of the request; may be given again",
+    )
+    explain.add_argument("--json", action="store_true", help="print one JSON document")
+    explain.add_argument("--no-color", action="store_true", help="print plain text")
     add("schema", _schema, "print the JSON schema of the configuration, for editors")
     keys = add("keys", _new_key, "make keys for clients")
     keys.add_argument("action", choices=["new"], help="print a new key, and its [[keys]] table")

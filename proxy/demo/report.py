@@ -7,6 +7,8 @@ import sys
 from textwrap import shorten, wrap
 from typing import TYPE_CHECKING, Any
 
+from proxy.terminal import BOLD, DIM, GREEN, RED, WIDTH, styled, wants_colour
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -14,32 +16,30 @@ if TYPE_CHECKING:
 
     from .receiver import Span
 
-WIDTH = 100
 LINES = 3
 """The most that are printed of one message."""
 
-_LABEL = 11
+_LABEL = 13
 _TEXT = WIDTH - _LABEL - 3
 
 _COUNTED = {"upstream": "as the upstream counts", "estimated": "by our own count"}
-_BOLD, _DIM, _GREEN, _RED = "1", "2", "32", "31"
 
 
 def say(text: str = "", style: str = "") -> None:
     """Print a line, in a style if there is colour."""
-    has_colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    print(f"\033[{style}m{text}\033[0m" if style and has_colour else text, flush=True)  # noqa: T201
+    has_colour = wants_colour(sys.stdout, os.environ)
+    print(styled(text, style) if has_colour else text, flush=True)  # noqa: T201
 
 
 def begin(lines: Iterable[str]) -> None:
     """What runs, in the words of the server itself."""
     for line in lines:
-        say(line, _DIM)
+        say(line, DIM)
 
 
 def title(number: int, text: str) -> None:
     say()
-    say(f"{number}  {text}", _BOLD)
+    say(f"{number}  {text}", BOLD)
 
 
 def message(role: str, text: str, style: str = "") -> None:
@@ -50,7 +50,7 @@ def message(role: str, text: str, style: str = "") -> None:
 
 def failure(status: int, text: str) -> None:
     """An error that the client got in place of an answer."""
-    message("error", f"{status}: {text}", _RED)
+    message("error", f"{status}: {text}", RED)
 
 
 def exchange(turn: Turn, spans: Sequence[Span]) -> None:
@@ -58,21 +58,21 @@ def exchange(turn: Turn, spans: Sequence[Span]) -> None:
     for plugin in turn.plugins:
         span = next((span for span in spans if _is_of(span, plugin.name, plugin.phase)), None)
         doings = _doings(span.attributes) if span else ""
-        style = _DIM if plugin.outcome == "pass" else _GREEN
+        style = DIM if plugin.outcome == "pass" else GREEN
         _row(plugin.name, _apart(f"{plugin.outcome}{doings}", f"{plugin.ms:.2f} ms"), style)
     _row("tokens", _apart(_tokens(turn, spans), f"overhead {turn.overhead_ms:.2f} ms"))
 
 
 def trace(number: int, lines: Iterable[str]) -> None:
     say()
-    say(f"The trace of {number}, as its collector received it", _BOLD)
+    say(f"The trace of {number}, as its collector received it", BOLD)
     for line in lines:
         say(f"   {line}")
 
 
 def end() -> None:
     say()
-    say("Now yours:  dragoman serve --upstream https://api.openai.com/v1", _BOLD)
+    say("Now yours:  dragoman serve --upstream https://api.openai.com/v1", BOLD)
     say('and in the client:  OpenAI(base_url="http://127.0.0.1:8080/v1")')
 
 

@@ -9,6 +9,7 @@ import pytest
 from proxy.demo import report
 from proxy.demo.receiver import Span
 from proxy.telemetry.turns import PluginTurn, Turn
+from proxy.terminal import WIDTH
 
 
 def turn(**fields):
@@ -63,7 +64,7 @@ def test_lines_fit_a_terminal_whatever_is_said(capsys):
     report.failure(500, "x" * 500)
     lines = printed(capsys, plugin_span(dragoman__note="long " * 99))
     lines += capsys.readouterr().out.splitlines()
-    assert max(map(len, lines)) <= report.WIDTH
+    assert max(map(len, lines)) <= WIDTH
 
 
 def test_a_long_message_is_cut_and_says_so(capsys):
