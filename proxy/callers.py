@@ -37,12 +37,14 @@ def fingerprint(key: str) -> str:
 class Callers:
     """Tells callers apart.  With keys configured, a client must bring one of them."""
 
-    def __init__(self, keys: Iterable[Key], *, ours_only: bool) -> None:
+    def __init__(
+        self, keys: Iterable[Key], *, ours_only: bool, secret: bytes | None = None
+    ) -> None:
         self._names = {key.sha256: key.name for key in keys}
         self._ours_only = ours_only
         # Identities are keyed hashes of whole credentials: no two keys share one, and none can be
         # turned back into a key, or be guessed by somebody who knows the key of another.
-        self._secret = secrets.token_bytes(32)
+        self._secret = secret or secrets.token_bytes(32)
 
     def identify(self, headers: CIMultiDictProxy[str]) -> Caller:
         """Who sent these headers.  Unauthorized if a key of ours is needed and missing."""

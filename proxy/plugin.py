@@ -18,9 +18,11 @@ from .errors import (
     Unauthorized,
 )
 from .exchange import Caller, Outcome, note
+from .prices import context_window, cost
 from .quantities import Seconds, Size
 from .response import ChatResponse, FullResponse, StreamResponse
 from .services import Services
+from .store import Store, StoreUnavailable, Versioned
 from .usage import Usage
 from .wire import ChatRequest, Chunk
 
@@ -45,11 +47,16 @@ __all__ = [
     "Seconds",
     "Services",
     "Size",
+    "Store",
+    "StoreUnavailable",
     "StreamResponse",
     "Unauthorized",
     "Usage",
+    "Versioned",
     "alongside",
     "answer",
+    "context_window",
+    "cost",
     "note",
 ]
 

@@ -10,6 +10,7 @@ import resource
 import signal
 import sys
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -21,6 +22,7 @@ from .body import BodyBudget
 from .callers import Callers
 from .chain import build
 from .connections import Connections
+from .derive import Root
 from .edge import Edge
 from .errors import ConfigError
 from .listener import Listener
@@ -31,6 +33,7 @@ from .registry import build_layers
 from .services import Services
 from .settlement import Settlement
 from .startup import startup_lines
+from .store import namespaced, open_store
 from .tasks import Tasks, is_cancellation
 from .telemetry import Telemetry
 from .tokens import Tokenizer
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
 
     from .chain import Layer
     from .config import Configuration
+    from .store import Store
 
 log = logging.getLogger("dragoman")
 
@@ -58,6 +62,7 @@ class Server:
         self._configuration = configuration
         self._stack = AsyncExitStack()
         self._tasks = Tasks()
+        self._root = Root(settings.store.secret)
         self._telemetry = Telemetry(settings, turn_log=turn_log)
         self._tokens = Tokenizer(encodings=settings.tokens.encodings)
         self._connections = Connections(settings.upstream)
@@ -89,7 +94,9 @@ class Server:
         self._stack.push_async_callback(self._connections.close)
         if settings.tokens.preload:
             await self._tokens.load()
-        layers = build_layers(self._configuration.plugins, self._services)
+        store = await open_store(settings.store, telemetry.metrics)
+        self._stack.push_async_callback(store.close)
+        layers = build_layers(self._configuration.plugins, partial(self._services, store))
         for layer in layers:
             self._stack.push_async_callback(_stop, layer)
             await _start(layer)
@@ -102,7 +109,11 @@ class Server:
         )
         self._edge = Edge(
             settings.server,
-            Callers(settings.keys, ours_only=settings.upstream.api_key is not None),
+            Callers(
+                settings.keys,
+                ours_only=settings.upstream.api_key is not None,
+                secret=self._root.secret("callers"),
+            ),
             build(layers, upstream, self._meter.local),
             Passthrough(self._connections, settings.server, telemetry.metrics),
             telemetry,
@@ -118,15 +129,18 @@ class Server:
         await self._listen(admin, settings.server.admin_host, settings.server.admin_port)
         self._stack.push_async_callback(admin.shutdown, 1)
 
-    def _services(self, name: str) -> Services:
+    def _services(self, store: Store, name: str) -> Services:
         return Services(
             name=name,
             tokens=self._tokens,
             http=self._connections.session,
+            store=namespaced(store, f"dragoman:{name}:"),
             tracer=self._telemetry.tracer,
             metrics=self._telemetry.metrics,
             log=logging.getLogger(f"dragoman.plugins.{name}"),
             tasks=self._tasks,
+            upstream=str(self.settings.upstream.base_url),
+            secret=self._root.secret(f"plugin {name}"),
         )
 
     async def _listen(self, listener: web.Server, host: str, port: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import aiohttp
     from opentelemetry.trace import Tracer
 
+    from .store import Store
     from .tasks import Tasks
     from .telemetry import Metrics
     from .tokens import Tokenizer
@@ -27,12 +28,18 @@ class Services:
     """Counts tokens as the upstream does."""
     http: aiohttp.ClientSession
     """For calls of the plugin's own, to services other than the upstream."""
+    store: Store
+    """Keeps bytes for a time, for all processes if the operator says so; no other plugin sees them."""
     tracer: Tracer
     """For spans below the plugin's own; it does nothing where no traces are taken."""
     metrics: Metrics
     """`counter(name, documentation, labels)` makes a `dragoman_{name}_total`."""
     log: logging.Logger
     tasks: Tasks
+    upstream: str
+    """The base URL of the API that chat completions go to."""
+    secret: bytes = field(repr=False)
+    """For keyed hashes of this plugin: the same in all processes that share a store."""
 
     def defer(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> bool:
         """Run it after the response; drained at shutdown.  False if the queue is full."""

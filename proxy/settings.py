@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from .quantities import Seconds, Size
+from .store.address import Address
 
 
 class Section(BaseModel):
@@ -44,9 +45,17 @@ def _sendable(value: Any) -> Any:
     return value
 
 
+def _of_a_store(url: SecretStr) -> SecretStr:
+    Address.parse(url.get_secret_value())
+    return url
+
+
 BaseUrl = Annotated[Url, AfterValidator(_prefix)]
 Host = Annotated[str, Field(min_length=1)]
 Secret = Annotated[SecretStr, BeforeValidator(_sendable)]
+StoreUrl = Annotated[
+    SecretStr, AfterValidator(_of_a_store), Field(json_schema_extra={"default": "memory://"})
+]
 
 
 class Upstream(Section):
@@ -230,6 +239,25 @@ class Tokens(Section):
     upstream's own count: it calibrates unknown models and shows when a known one has changed."""
 
 
+class Store(Section):
+    """Where plugins keep what outlives a request: limits, caches, summaries."""
+
+    url: StoreUrl = SecretStr("memory://")
+    """"memory://", for one process; or a Redis (6.2 or later) or Valkey that all processes share:
+    redis://, rediss://, unix://, redis+sentinel:// with the name of the service, redis+cluster://.
+    With a password it is best as "env:NAME"."""
+
+    timeout: Annotated[Seconds, Field(gt=0)] = 0.1
+    """How long a request waits for Redis, connecting included.  Plugins go on without it."""
+
+    max_memory: Size = 64_000_000
+    """What memory:// takes; beyond it, what has been unused for longest is forgotten."""
+
+    secret: Secret | None = None
+    """What the names of callers and of stored things are hashed with, best as "env:NAME".  Absent:
+    made anew at each start, so that no other process finds what this one has stored."""
+
+
 class Settings(Section):
     """The whole configuration, but for the options of plugins."""
 
@@ -237,5 +265,6 @@ class Settings(Section):
     server: Server = Server()
     telemetry: Telemetry = Telemetry()
     tokens: Tokens = Tokens()
+    store: Store = Store()
     keys: tuple[Key, ...] = ()
     plugins: tuple[dict[str, Any], ...] = ()

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from . import __version__, config, registry, telemetry
 from .config import Configuration
+from .store.address import Address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +52,10 @@ def startup_lines(
     admin = _address(server.admin_host, server.admin_port if admin_port is None else admin_port)
     lines = [f"dragoman {__version__}  {here}/v1 -> {_without_secrets(settings.upstream.base_url)}"]
     lines += _plugin_lines(plugins)
+    if (store := Address.parse(settings.store.url.get_secret_value())).kind != "memory":
+        lines.append(f"store {store}")
+        if settings.store.secret is None:
+            lines.append("store.secret is not set: other processes cannot use what this one stores")
     lines.append(_traces(settings, environ))
     lines.append(f"admin {admin}/healthz /readyz /metrics")
     enforcing = [each.name for each in plugins if each.plugin.enforces and not each.shadow]
