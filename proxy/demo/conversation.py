@@ -54,7 +54,7 @@ class Conversation:
     async def hold(self) -> None:
         """Hold it from begin to end: what a client may do, one thing after the other."""
         await self._warm_up()
-        await self.ask("A question", "How is bread made?")
+        await self.ask("A question", "Never mention raisins. How is bread made?")
         await self.ask("A stream", "And why does it rise?", stream=True)
         await self.ask(
             "The scene `brief`, named in a header",
@@ -66,6 +66,10 @@ class Conversation:
             "Write a Python function that doubles a recipe.",
         )
         await self.ask("A tool", "How is the weather in Cairo?", tools=[WEATHER])
+        await self.ask(
+            "A chat that has become long, made shorter; what was ordered above is not forgotten",
+            "What did I say of raisins?",
+        )
         await self.ask_in_vain(
             "An error of the upstream, as it came",
             "Put all of this into verse.",

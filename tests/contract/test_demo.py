@@ -47,22 +47,29 @@ def shown() -> str:
 
 def test_each_turn_tells_tokens_before_and_after_and_the_overhead(shown):
     tokens = re.findall(r"prompt (\d+) -> (\d+), answer (\d+), as the upstream counts +over", shown)
-    assert len(tokens) == 6
+    assert len(tokens) == 7
     assert all(int(count) > 0 for counts in tokens for count in counts)
-    assert len(re.findall(r"overhead \d+\.\d\d ms$", shown, re.MULTILINE)) == 7
+    assert len(re.findall(r"overhead \d+\.\d\d ms$", shown, re.MULTILINE)) == 8
 
 
 def test_each_turn_tells_what_the_plugins_did(shown):
     assert (
-        len(re.findall(r"^   sampling   modify: max_tokens, temp.* ms$", shown, re.MULTILINE)) == 7
+        len(re.findall(r"^   sampling +modify: max_tokens, temp.* ms$", shown, re.MULTILINE)) == 8
     )
     assert "sampling.scene brief" in shown
     assert "sampling.scene code" in shown
 
 
+def test_a_long_chat_is_made_shorter(shown):
+    last = shown[shown.index("A chat that has become long") :]
+    before, after = re.findall(r"prompt (\d+) -> (\d+)", last)[0]
+    assert int(after) < int(before)
+    assert re.search(r"compression +modify: messages; .*compression.cut \d+", last)
+
+
 def test_a_tool_is_called_and_an_error_of_the_upstream_is_shown_as_it_came(shown):
     assert 'get_weather({"city":"Cairo"})' in shown
-    assert "   error      400: Invalid value for 'response_format.type'" in shown
+    assert "   error        400: Invalid value for 'response_format.type'" in shown
 
 
 def test_a_trace_is_drawn_as_a_tree_with_durations_and_tokens(shown):
