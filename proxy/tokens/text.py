@@ -27,7 +27,7 @@ _SHORT = 64  # below this, encoding a text costs no more than remembering it
 # Behind a letter or a digit and in front of a space or ASCII punctuation or its Chinese kin, both
 # vocabularies end a word, whatever stands further left or right: a cut there changes no token.  An
 # apostrophe is not among them, because o200k_base keeps "'s" with the word.
-_CUT = re.compile(r"(?s).*[^\W_](?=[\s!-&(-/:-@\[-`{-~、。，！？；：])")  # noqa: RUF001
+_CUT = re.compile(r"(?s).*[^\W_](?=[\s!-&(-/:-@\[-`{-~、。，！？；：])")
 
 
 def pieces(text: str, longest: int = PIECE) -> Iterator[str]:

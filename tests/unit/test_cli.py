@@ -221,6 +221,7 @@ def test_schema_knows_every_section_and_the_options_of_plugins() -> None:
         "keys",
         "plugins",
         "server",
+        "store",
         "telemetry",
         "tokens",
         "upstream",

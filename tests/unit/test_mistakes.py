@@ -49,7 +49,7 @@ not 'api.openai.com/v1'
         #! 1: unknown key 'base_url'; it belongs in [upstream]
         #! 4: unknown key 'sha256'; it belongs in [[keys]]
         #! 5: unknown key 'sevrer'; did you mean 'server'?
-        #! 7: unknown key 'cache'; known are keys, plugins, server, telemetry, tokens, upstream
+        #! 7: unknown key 'cache'; known are keys, plugins, server, store, telemetry, tokens, upstream
         """,
     "inline tables, dotted keys and arrays of tables": f"""\
         upstream = {{ api_key = "x", base_url = "http://127.0.0.1", retries = -1 }}
