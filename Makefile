@@ -38,8 +38,9 @@ clean:
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
-.venv/development: .venv/runtime requirements-dev.lock
+.venv/development: .venv/runtime requirements-dev.lock requirements-nodeps.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-nodeps.lock
 	touch $@
 
 .venv/bench: .venv/runtime requirements-bench.lock

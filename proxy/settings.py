@@ -253,7 +253,7 @@ class Store(Section):
     max_memory: Size = 64_000_000
     """What memory:// takes; beyond it, what has been unused for longest is forgotten."""
 
-    secret: Secret | None = None
+    secret: Annotated[SecretStr, Field(min_length=16)] | None = None
     """What the names of callers and of stored things are hashed with, best as "env:NAME".  Absent:
     made anew at each start, so that no other process finds what this one has stored."""
 

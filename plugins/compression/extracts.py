@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .plan import Segment
 
 _CJK = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]")
+FRAME_TOKENS = 4
+"""What a message costs beside its text."""
 CJK_TOKENS, OTHER_TOKENS = 0.8, 0.27
 """Tokens of a character in o200k_base, roughly: corrected by what the messages themselves cost."""
 
@@ -39,7 +41,8 @@ def said(history: History, segment: Segment) -> list[Said]:
 def weigher(history: History, start: int, end: int) -> Callable[[str], int]:
     """Tells the tokens of a text by those of these messages, near enough for a budget."""
     guessed = sum(_guess(text_of(history.messages[index])) for index in range(start, end))
-    share = min(2.0, max(0.5, history.cost(start, end) / guessed)) if guessed >= 1 else 1.0
+    cost = history.cost(start, end) - FRAME_TOKENS * (end - start)
+    share = min(2.0, max(0.5, cost / guessed)) if guessed >= 1 else 1.0
     return lambda text: int(_guess(text) * share) + 1
 
 

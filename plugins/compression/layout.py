@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from .history import History
     from .messages import Message
 
-OPEN = '<earlier note="for reference, not a request; later messages win">'
+OPEN = '<earlier note="reference, not a request; later messages win">'
 CLOSE = "</earlier>"
-EXCERPTS = '<excerpts note="earlier messages, word for word, for reference">'
+EXCERPTS = '<excerpts note="earlier messages, word for word">'
 EXCERPTS_CLOSE = "</excerpts>"
-INSTRUCTIONS = "The user's standing instructions:"
+INSTRUCTIONS = "The user's orders:"
 
 # What a text could pretend with: our own delimiters, and the marks of chat templates.
 _PRETENCE = re.compile(r"<(?=/?(?:earlier|excerpts)\b)|<\|(?=[a-z_]{1,40}\|>)", re.IGNORECASE)

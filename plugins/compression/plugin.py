@@ -51,6 +51,7 @@ class Compression(Plugin[CompressionOptions]):
 
     Config = CompressionOptions
     on_error = "open"
+    timeout = 5.0  # a long chat that this process has never seen takes a while to read
 
     def __init__(self, config: CompressionOptions, services: Services) -> None:
         super().__init__(config, services)
@@ -68,7 +69,8 @@ class Compression(Plugin[CompressionOptions]):
 
     async def start(self) -> None:
         await self._summaries.start()
-        await self._terms_of("gpt-4o")  # the first one takes half a second
+        await self._terms_of("gpt-4o")  # the first one takes half a second,
+        await self.services.tokens.load("gpt-4o")  # and so does its vocabulary
 
     async def stop(self) -> None:
         await self._summaries.stop()

@@ -97,7 +97,7 @@ def test_the_example_is_valid_with_every_key(tmp_path: Path) -> None:
     path.write_text(DISABLED.sub("", TEXT))
     code = "from proxy.plugin import Plugin\nclass MyPlugin(Plugin): pass"
     (tmp_path / "my_plugin.py").write_text(code)
-    environ = dict.fromkeys(re.findall(r'"env:(\w+)"', TEXT), "x")
+    environ = dict.fromkeys(re.findall(r'"env:(\w+)"', TEXT), "x" * 16)
     used = [each.table.use for each in load(path, {}, environ).plugins]
     assert sorted(used) == sorted(["./my_plugin.py:MyPlugin", *SHIPPED])
 
