@@ -33,7 +33,7 @@ from .registry import build_layers
 from .services import Services
 from .settlement import Settlement
 from .startup import startup_lines
-from .store import namespaced, open_store
+from .store import open_store
 from .tasks import Tasks, is_cancellation
 from .telemetry import Telemetry
 from .tokens import Tokenizer
@@ -130,17 +130,15 @@ class Server:
         self._stack.push_async_callback(admin.shutdown, 1)
 
     def _services(self, store: Store, name: str) -> Services:
-        return Services(
-            name=name,
+        return Services.of(
+            name,
             tokens=self._tokens,
             http=self._connections.session,
-            store=namespaced(store, f"dragoman:{name}:"),
-            tracer=self._telemetry.tracer,
-            metrics=self._telemetry.metrics,
-            log=logging.getLogger(f"dragoman.plugins.{name}"),
+            store=store,
+            telemetry=self._telemetry,
             tasks=self._tasks,
             upstream=str(self.settings.upstream.base_url),
-            secret=self._root.secret(f"plugin {name}"),
+            root=self._root,
         )
 
     async def _listen(self, listener: web.Server, host: str, port: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from proxy.errors import ConfigError
 from proxy.metering import Meter
 from proxy.registry import build_layers
 from proxy.services import Services
-from proxy.store import namespaced, open_store
+from proxy.store import open_store
 from proxy.tasks import Tasks
 from proxy.telemetry import Telemetry
 from proxy.tokens import Tokenizer
@@ -88,17 +87,15 @@ class House:
             self.steps.append(Step(layer, deferred[layer.name]))
 
     def _services(self, store: Store, name: str, deferred: list[str]) -> Services:
-        return Services(
-            name=name,
+        return Services.of(
+            name,
             tokens=self._tokens,
             http=self._connections.session,
-            store=Overlay(namespaced(store, f"dragoman:{name}:")),
-            tracer=self._telemetry.tracer,
-            metrics=self._telemetry.metrics,
-            log=logging.getLogger(f"dragoman.plugins.{name}"),
+            store=Overlay(store),
+            telemetry=self._telemetry,
             tasks=_Dropped(deferred),
             upstream=self._base_url,
-            secret=self._root.secret(f"plugin {name}"),
+            root=self._root,
         )
 
     async def prompt(self, request: ChatRequest) -> Prompt:

@@ -9,7 +9,7 @@ import asyncio
 import importlib.util
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
@@ -19,7 +19,7 @@ from compaction_kit.generated import build_generated_session
 from compaction_kit.runner import run_conformance
 
 from plugins.compression.messages import text_of
-from tests.contract.test_compression import turn
+from tests.unit.compression.chats import turn
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -34,13 +34,13 @@ class ThroughTheProxy:
 
     name = "dragoman"
 
-    def __init__(self, base_url: str, calls: list) -> None:
+    def __init__(self, base_url: str, calls: list[Any]) -> None:
         self._client = openai.OpenAI(base_url=base_url, api_key="sk-kit", max_retries=0)
         self._calls = calls
 
     def compact(self, turns, round_num=1, budget_chars=None):
-        messages = [{"role": turn.role, "content": turn.text} for turn in turns]
-        question = {"role": "user", "content": "Go on."}
+        messages: list[Any] = [{"role": turn.role, "content": turn.text} for turn in turns]
+        question: Any = {"role": "user", "content": "Go on."}
         self._client.chat.completions.create(model="gpt-4o", messages=[*messages, question])
         sent = self._calls[-1].json["messages"][:-1]
         # From the second round on, all there is is one system message, which no plugin touches.
@@ -114,7 +114,7 @@ def compint() -> ModuleType:
     return module
 
 
-def haystack(seed: int, turns: int = 60) -> list[dict[str, str]]:
+def haystack(seed: int, turns: int = 60) -> list[Any]:
     """A chat of questions and answers that orders nothing."""
     draw = random.Random(seed)
     subjects = ["tides", "bread", "Rome", "violins", "volcanoes", "chess", "tea", "sleep", "maps"]
@@ -167,7 +167,7 @@ async def test_a_rule_from_message_eight_is_there_after_five_compactions(proxy, 
         up.url, '[[plugins]]\nuse = "compression"\nhigh = 1_300\nlow = 500\nkeep = 1'
     )
     rule = "From now on, never write a number in digits."
-    history = [m for n in range(4) for m in turn(n)][:-1]
+    history: list[Any] = [m for n in range(4) for m in turn(n)][:-1]
     history += [{"role": "assistant", "content": "Well."}, {"role": "user", "content": rule}]
     cuts = set()
     async with running.client() as client:
