@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
         AsyncIterator,
         Awaitable,
         Callable,
-        Iterator,
         Sequence,
     )
     from typing import TypeAlias
@@ -79,7 +78,7 @@ class Next:
     def __init__(self, inner: CallNext) -> None:
         self._inner = inner
         self._running = False
-        self.clock: asyncio.Timeout | None = None
+        self.clock: OwnTime | None = None
         self.inside = 0.0  # seconds spent further in
         self.request: ChatRequest | None = None
         self.response: ChatResponse | None = None
@@ -95,29 +94,21 @@ class Next:
             self.response = None
         self._running = True
         self.request = request
+        start = time.perf_counter()
+        if self.clock is not None:
+            self.clock.pause()
         try:
-            with self._stopped_clock():
-                self.response = await self._inner(request)
+            self.response = await self._inner(request)
         except BaseException as failure:
             self.failure = failure
             raise
         finally:
             self._running = False
+            now = time.perf_counter()
+            self.inside += now - start
+            if self.clock is not None:
+                self.clock.since = now
         return self.response
-
-    @contextmanager
-    def _stopped_clock(self) -> Iterator[None]:
-        start, clock = time.perf_counter(), self.clock
-        deadline = None if clock is None else clock.when()
-        if clock is not None:
-            clock.reschedule(None)
-        try:
-            yield
-        finally:
-            inside = time.perf_counter() - start
-            self.inside += inside
-            if clock is not None and deadline is not None and not clock.expired():
-                clock.reschedule(deadline + inside)
 
 
 class Guard:
@@ -150,18 +141,26 @@ class Guard:
     async def _run(self, request: ChatRequest, call_next: Next, mark: Mark) -> ChatResponse:
         """Call the plugin under its clock."""
         layer, start = self._layer, time.perf_counter()
+        clock = call_next.clock = OwnTime(layer.timeout)
+        clock.since = start
         token = CURRENT_MARK.set(mark)
         try:
-            async with asyncio.timeout(layer.timeout) as call_next.clock:
-                with telemetry.parent_for_plugin(request.exchange.trace, mark):
-                    response = await layer.plugin.handle(request, call_next)
-            if not isinstance(response, ChatResponse):
-                kind = type(response).__name__
-                raise PluginContractError(f"handle() returned {kind}, not a ChatResponse")
+            with telemetry.parent_for_plugin(request.exchange.trace, mark):
+                response = await layer.plugin.handle(request, call_next)
+            clock.withdraw()
+        except BaseException as caught:
+            error = clock.verdict(caught)
+            if error is caught:
+                raise
+            raise error from caught
         finally:
+            clock.stop()
             CURRENT_MARK.reset(token)
             mark.own_seconds = time.perf_counter() - start - call_next.inside
             mark.end_ns = request.exchange.now_ns()
+        if not isinstance(response, ChatResponse):
+            kind = type(response).__name__
+            raise PluginContractError(f"handle() returned {kind}, not a ChatResponse")
         return response
 
     async def _failed(

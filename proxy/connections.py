@@ -9,14 +9,13 @@ import asyncio
 import logging
 import random
 import time
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from yarl import URL
 
-from . import headers
+from . import headers, outgoing
 from .breaker import Breaker
 from .errors import (
     APIError,
@@ -29,7 +28,7 @@ from .errors import (
 from .exchange import Attempt
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from typing import TypeAlias
 
     from multidict import CIMultiDict
@@ -51,8 +50,6 @@ _IDEMPOTENT = frozenset(("DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE"))
 _NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _LOST = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
 
-_NOT_ADDED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
-
 
 class Refusal(Exception):
     """The upstream's answer to a WebSocket handshake, where it is an ordinary one."""
@@ -71,6 +68,7 @@ class Connections:
     def __init__(self, settings: UpstreamSettings) -> None:
         self._settings = settings
         self._base = str(settings.base_url).rstrip("/")
+        self._proxy = URL(str(settings.proxy)) if settings.proxy else None
         self._breaker = Breaker()
         self._session: aiohttp.ClientSession | None = None
         self.propagate = False
@@ -91,10 +89,10 @@ class Connections:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),  # a jar would be shared by all clients
             auto_decompress=False,
-            skip_auto_headers=_NOT_ADDED,
-            max_line_size=1 << 16,
-            max_field_size=1 << 16,
-            proxy=str(settings.proxy) if settings.proxy else None,
+            skip_auto_headers=outgoing.NOT_ADDED,
+            max_line_size=outgoing.LONGEST_LINE,
+            max_field_size=outgoing.LONGEST_LINE,
+            proxy=self._proxy,
             read_bufsize=1 << 16,
         )
 
@@ -162,12 +160,13 @@ class Connections:
             fields = fields.copy()
             fields["Content-Length"] = str(len(body))
         try:
-            response = await self.session.request(
+            response = await outgoing.send(
+                self.session,
                 exchange.method,
                 self.url(target),
-                data=data,
                 headers=self._outgoing(exchange, attempt, fields),
-                allow_redirects=False,
+                body=data,
+                proxy=self._proxy,
             )
         except BaseException as error:
             attempt.error_type = _error_type(error)
@@ -204,10 +203,10 @@ class Connections:
             connector=self.session.connector,
             connector_owner=False,
             cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=_NOT_ADDED,
+            skip_auto_headers=outgoing.NOT_ADDED,
             middlewares=(keep_answer,),
         ) as session:
-            with translated():
+            try:
                 socket = await session.ws_connect(
                     self.url(target),
                     protocols=protocols,
@@ -216,6 +215,8 @@ class Connections:
                     autoping=False,
                     max_msg_size=0,
                 )
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise translate(error) from error
         return socket, head
 
     def _outgoing(
@@ -341,18 +342,19 @@ class Incoming:
         self._response.close()
 
 
+async def body_of(response: aiohttp.ClientResponse) -> bytes:
+    """The whole body of an answer.  APIError if it breaks."""
+    try:
+        if response.content.is_eof():  # it came with the head
+            return response.content.read_nowait()
+        return await response.read()
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise translate(error) from error
+
+
 async def _pieces(body: bytes) -> AsyncIterator[bytes]:
     for start in range(0, len(body), LARGE // 4):
         yield body[start : start + LARGE // 4]
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turn a failure of a connection into what the client is told."""
-    try:
-        yield
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise translate(error) from error
 
 
 def translate(error: Exception) -> APIError:

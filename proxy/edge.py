@@ -193,9 +193,13 @@ class Edge:
         fields = self._with_ours(response.headers, exchange)
         head = Head(status=response.status, reason=response.reason, headers=fields)
         output = Output(http, await head.prepare(http), self._settings.write_timeout)
+        beating = output.start_heartbeat(0 if _is_sealed(head) else self._settings.heartbeat)
         try:
-            async with output.heartbeat(0 if _is_sealed(head) else self._settings.heartbeat):
+            try:
                 await response.send(output.write)
+            finally:
+                if beating is not None:
+                    beating.cancel()
         except APIError as error:
             await self._break_off(http, exchange, output, head, error)
         except asyncio.CancelledError:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from aiohttp import HttpVersion10, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
+from aiohttp.helpers import should_remove_content_length
 from aiohttp.http_writer import StreamWriter
 
 from . import tasks
 from .errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Mapping
 
     from aiohttp.abc import AbstractStreamWriter
 
@@ -100,21 +100,68 @@ class Listener(web.Server):
 
 
 class _Unadorned(web.StreamResponse):
-    """Sends the headers it was given, and none that aiohttp would like to see."""
+    """Sends the headers it was given, and of its own only those that frame the body."""
 
-    async def _prepare_headers(self) -> None:
-        absent = [name for name in ("Content-Type", "Date", "Server") if name not in self.headers]
-        await super()._prepare_headers()
-        for name in absent:
-            self.headers.popall(name, None)
+    async def _start(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        self._req = request
+        writer = self._payload_writer = request.writer
+        self._frame(request, writer)
+        major, minor = request.version
+        await writer.write_headers(
+            f"HTTP/{major}.{minor} {self._status} {self._reason}", self._headers
+        )
+        return writer
+
+    def _frame(self, request: web.BaseRequest, writer: AbstractStreamWriter) -> None:
+        """Say how long the body is, and whether the connection lasts: RFC 9112, 6 and 9."""
+        fields, is_old = self._headers, request.version < HttpVersion11
+        if self._keep_alive is None:
+            self._keep_alive = request.keep_alive
+        writer.length = self.content_length
+        if self._must_be_empty_body:
+            if should_remove_content_length(request.method, self._status):
+                fields.popall(hdrs.CONTENT_LENGTH, None)
+        elif writer.length is None and is_old:
+            self._keep_alive = False
+        elif writer.length is None:
+            writer.enable_chunking()
+            fields[hdrs.TRANSFER_ENCODING] = "chunked"
+        if self._keep_alive == is_old:  # not what its version takes for granted
+            fields[hdrs.CONNECTION] = "keep-alive" if is_old else "close"
 
 
 class Head(_Unadorned):
     """The head of an answer that is written bit by bit."""
 
+    async def _start(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        writer = await super()._start(request)
+        writer.send_headers()
+        return writer
 
-class Whole(_Unadorned, web.Response):
+
+class Whole(_Unadorned):
     """An answer that is there in one piece: head and body leave in one write."""
+
+    def __init__(
+        self,
+        *,
+        status: int,
+        body: bytes = b"",
+        reason: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status=status, reason=reason, headers=headers)
+        self.body = body
+
+    async def _start(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        if hdrs.CONTENT_LENGTH not in self._headers and (
+            self.body or (self._status != 304 and request.method != hdrs.METH_HEAD)
+        ):
+            self._headers[hdrs.CONTENT_LENGTH] = str(len(self.body))
+        return await super()._start(request)
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        await super().write_eof(b"" if self._must_be_empty_body else data or self.body)
 
 
 def error_answer(error: APIError) -> Whole:
@@ -133,17 +180,19 @@ async def go_ahead(request: web.BaseRequest) -> None:
 async def send_whole(request: web.BaseRequest, answer: Whole, seconds: float) -> None:
     """Send an answer.  ClientTooSlow; ConnectionError if the client is gone."""
     writer, body = await answer.prepare(request), answer.body
-    if not isinstance(body, bytes) or len(body) < 1 << 15:  # it fits a socket's buffer
+    if len(body) < 1 << 15:  # it fits a socket's buffer
         await answer.write_eof()
         return
-    output = Output(request, writer, seconds)
-    for start in range(0, len(body), 1 << 16):  # who reads slowly, but reads, has time for each
-        await output.write(body[start : start + (1 << 16)])
+    await Output(request, writer, seconds).write(body)
     await web.StreamResponse.write_eof(answer)
 
 
 class ClientTooSlow(Exception):
     """The client did not read for `server.write_timeout`."""
+
+
+PIECE = 1 << 16
+"""Bytes that are written at once: who reads slowly, but reads, has the time for each."""
 
 
 class Output:
@@ -162,8 +211,15 @@ class Output:
 
     async def write(self, data: bytes) -> None:
         """Write and, if the client is behind, wait for it.  ClientTooSlow; ConnectionError."""
+        if len(data) > PIECE:
+            for start in range(0, len(data), PIECE):
+                await self.write(data[start : start + PIECE])
+            return
         self._written += 1
-        await self._writer.write(data, drain=False)
+        if self._writer.chunked and data:  # an empty chunk would be the last
+            self._write_chunk(data)
+        else:
+            await self._writer.write(data, drain=False)
         if self._protocol.writing_paused:
             try:
                 async with asyncio.timeout(self._timeout):
@@ -171,21 +227,20 @@ class Output:
             except TimeoutError:
                 raise ClientTooSlow from None
 
-    @asynccontextmanager
-    async def heartbeat(self, seconds: float) -> AsyncIterator[None]:
+    def _write_chunk(self, data: bytes) -> None:
+        """What aiohttp's writer does in four calls."""
+        transport = self._protocol.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client has gone")
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def start_heartbeat(self, seconds: float) -> asyncio.Task[None] | None:
         """Send a comment whenever nothing else was sent for so long; 0 sends none.
 
         One line, not an event: an empty event after one with an `id` crashes clients that are
         built on openai-python.
         """
-        if not seconds:
-            yield
-            return
-        beating = tasks.start(self._beat(seconds), name="heartbeat")
-        try:
-            yield
-        finally:
-            beating.cancel()
+        return tasks.start(self._beat(seconds), name="heartbeat") if seconds else None
 
     async def _beat(self, seconds: float) -> None:
         while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import resource
@@ -246,6 +247,7 @@ async def _serve(configuration: Configuration) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_stop)
     await server.start()
+    gc.freeze()  # what is there now stays: the collector need not look at it again
     for line in startup_lines(configuration, port=server.port, admin_port=server.admin_port):
         print(line, file=sys.stderr, flush=True)
     await stop.wait()

@@ -26,13 +26,16 @@ class Splitter:
     __slots__ = ("_held",)
 
     def __init__(self) -> None:
-        self._held = b""
+        self._held = bytearray()
 
     def feed(self, data: bytes) -> bytes:
         """Return the bytes that are whole by now: none, or some events and comments."""
         if not self._held and data.endswith(b"\n\n"):
             return data
-        data = self._held + data
+        if self._held and not self._may_end_with(data):
+            self._held += data
+            return b""
+        data = bytes(self._held) + data
         # A CR at the very end may be half of a CRLF, but not where lines end with CR alone.
         known = len(data) - (data.endswith(b"\r") and not data.endswith(b"\r\r"))
         end = self._last_event_end(data, known)
@@ -40,12 +43,22 @@ class Splitter:
             end = line.end()
         if len(data) - end > MAX_HELD:
             end = len(data)
-        self._held = data[end:]
+        self._held = bytearray(data[end:])
         return data[:end]
+
+    def _may_end_with(self, data: bytes) -> bool:
+        """Can there be an end in what is new?  A huge event is not searched for each piece of it."""
+        edge = bytes(self._held[-3:]) + data
+        return (
+            b"\n\n" in edge
+            or b"\r" in edge
+            or self._held.startswith(b":")
+            or len(self._held) + len(data) > MAX_HELD
+        )
 
     def rest(self) -> bytes:
         """What is left when the stream has ended: an event without its empty line."""
-        rest, self._held = self._held, b""
+        rest, self._held = bytes(self._held), bytearray()
         return rest
 
     @staticmethod

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cachetools import TTLCache
 
 from . import coding, headers, sse, strictjson
-from .connections import Connections, translated
+from .connections import Connections, body_of
 from .errors import InvalidRequest, PluginContractError, UpstreamTruncated
 from .response import ChatResponse, FullResponse, StreamResponse
 from .watch import AnswerFacts, StreamFacts, error_code
@@ -120,8 +120,7 @@ class Upstream:
     async def _full(self, exchange: Exchange, response: aiohttp.ClientResponse) -> FullResponse:
         start, attempt = time.perf_counter(), exchange.attempts[-1]
         try:
-            with translated():
-                data = await response.read()
+            data = await body_of(response)
         except BaseException:
             response.close()
             attempt.error_type = "upstream_truncated"
@@ -249,8 +248,7 @@ def _head(response: aiohttp.ClientResponse) -> dict[str, Any]:
 
 async def _discard(response: aiohttp.ClientResponse) -> None:
     """Read an answer that nobody wants, so that its connection can be used again."""
-    with translated():
-        await response.read()
+    await body_of(response)
 
 
 def _retry_after(response: aiohttp.ClientResponse, retry: int) -> float:

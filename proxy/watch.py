@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
 _FINISH = re.compile(rb'"finish_reason": ?"([^"\\]{1,64})"')
 _TEXT = re.compile(
-    rb'"(?:content|reasoning_content|reasoning|refusal|arguments|name)": ?"((?:[^"\\]|\\.)+)"'
+    rb'"(?:content|reasoning_content|reasoning|refusal|arguments|name)": ?'
+    rb'"(?!")([^"\\]*(?:\\.[^"\\]*)*)"'
 )
 _DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
 _ERROR = re.compile(rb'(?:^|[\r\n])data: ?\{"error"')
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
 # At the very end of an event the key can only be the outermost object's.
 _NULL = b',"usage":null'
 _LAST = re.compile(rb'(?:,"obfuscation":"[^"\\]*")?\}\s*')
@@ -39,12 +41,11 @@ class _Completion(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(_Completion).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_SAID = ("id", "model", "service_tier", "system_fingerprint")
 
 
 def _facts(completion: _Completion) -> Mapping[str, Any]:
-    names = ("id", "model", "service_tier", "system_fingerprint")
-    values = ((name, getattr(completion, name)) for name in names)
-    return {name: value for name, value in values if isinstance(value, str)}
+    return {name: v for name in _SAID if isinstance(v := getattr(completion, name), str)}
 
 
 class AnswerFacts:
@@ -76,8 +77,12 @@ class AnswerFacts:
         if self.usage is None:
             self.text += b"".join(_TEXT.findall(body))
         if isinstance(completion.choices, list):
-            reasons = (c.get("finish_reason") for c in completion.choices if isinstance(c, dict))
-            self.finish_reasons = [reason for reason in reasons if isinstance(reason, str)]
+            self.finish_reasons = [
+                reason
+                for choice in completion.choices
+                if isinstance(choice, dict)
+                and isinstance(reason := choice.get("finish_reason"), str)
+            ]
 
     def plain_text(self) -> str:
         try:
@@ -103,7 +108,7 @@ class StreamFacts(AnswerFacts):
         """Read a run of whole events; return what the client is to see of it."""
         if not self.response:
             self._begin(whole)
-        if b'"finish_reason":' in whole and (reasons := _FINISH.findall(whole)):
+        if reasons := _FINISH.findall(whole):
             self.finish_reasons += [reason.decode("utf-8", "replace") for reason in reasons]
             self.complete = True
         if self._count:
@@ -114,7 +119,9 @@ class StreamFacts(AnswerFacts):
             self.complete = True
         if b'"error"' in whole and _ERROR.search(whole):
             self.failed = True
-        return self._take_usage(whole) if b'"usage"' in whole else whole
+        if b'"usage"' in whole and (self._asked or _USAGE.search(whole)):
+            return self._take_usage(whole)
+        return whole
 
     def _begin(self, whole: bytes) -> None:
         for event in sse.events(whole):

@@ -6,7 +6,6 @@ changed is sent on as it came.  Another dialect would be another file like this 
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -122,7 +121,16 @@ class ChatRequest:
 
     def replace(self, **fields: Any) -> ChatRequest:
         """A copy with these top-level fields of the body; the others keep their bytes."""
-        return dataclasses.replace(self, changes={**self.changes, **fields})
+        return ChatRequest(  # dataclasses.replace() would take three times as long
+            self.id,
+            self.caller,
+            self.session,
+            self.options,
+            self.deadline,
+            self.received,
+            self.exchange,
+            {**self.changes, **fields},
+        )
 
     def without(self, *names: str) -> ChatRequest:
         """A copy without these top-level fields of the body."""

@@ -5,6 +5,7 @@ Buckets are those of the conventions, with longer ones where a reasoning model n
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import (
@@ -46,7 +47,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._provider = provider
         self._models = set(models)
-        self._children: dict[tuple[Any, ...], Any] = {}
+        # A metric with its labels: labels() costs more than what is done with it.
+        self._bound = cache(_bound)
         self.active = 0
         self.body_bytes = 0
         self._made: dict[str, Counter | Histogram] = {}
@@ -252,13 +254,9 @@ class Metrics:
             on_error = mark.attributes.get("dragoman.plugin.on_error", "")
             self._bound(self.plugin_failures, mark.plugin, on_error).inc()
 
-    def _bound(self, metric: Any, *labels: str) -> Any:
-        """A metric with its labels; labels() costs more than what is done with it."""
-        key = (id(metric), *labels)
-        child = self._children.get(key)
-        if child is None:
-            child = self._children[key] = metric.labels(*labels)
-        return child
+
+def _bound(metric: Counter | Histogram, *labels: str) -> Any:
+    return metric.labels(*labels)
 
 
 _METHODS = frozenset(("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"))

@@ -8,6 +8,7 @@ import select
 import sys
 from collections import deque
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -98,8 +99,13 @@ def turn(exchange: Exchange, seconds: float) -> Turn:
 
 def _timestamp(nanoseconds: int) -> str:
     """RFC 3339, in UTC, to the millisecond."""
-    moment = datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{nanoseconds // 1_000_000 % 1_000:03d}Z"
+    seconds, milliseconds = divmod(nanoseconds // 1_000_000, 1_000)
+    return f"{_to_the_second(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=16)
+def _to_the_second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 class TurnLog:
