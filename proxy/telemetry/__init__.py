@@ -102,10 +102,11 @@ class Telemetry:
         self.metrics.active += 1
         if self._tracing is not None:
             self._tracing.begin(exchange, http.headers)
-            exchange.client = {
-                "client.address": http.remote or "",
-                "user_agent.original": _text(http.headers.get("User-Agent", "")),
-            }
+            if exchange.trace is not None and exchange.trace.sampled:
+                exchange.client = {
+                    "client.address": http.remote or "",
+                    "user_agent.original": _text(http.headers.get("User-Agent", "")),
+                }
 
     def finish(self, exchange: Exchange, seconds: float) -> None:
         """An exchange has ended, and all that is to be known about it is known."""
