@@ -16,16 +16,19 @@ import argparse
 import asyncio
 import gzip
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from plugins.compression.retrieval import Passage, Retriever
 from proxy.tokens import Tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 KDCONV = Path(__file__).parents[1] / "../shared/data/dialogues/kdconv_film.json.gz"
 MODEL = "gpt-4o"
@@ -71,15 +74,15 @@ async def passage(tokenizer: Tokenizer, index: int, text: str) -> Passage:
 
 
 async def kdconv(dialogues: Sequence[dict[str, Any]], tokenizer: Tokenizer) -> list[Chat]:
-    chats, messages, labels = [], [], []
+    found, messages, labels = [], [], []
     for dialogue in dialogues:
         for message in dialogue["messages"]:
             messages.append(await passage(tokenizer, len(messages), message["message"]))
             labels.append(message.get("attrs", ()))
         if sum(message.tokens for message in messages) >= CHAT or dialogue is dialogues[-1]:
-            chats.append(Chat(messages, list(questions_about(messages, labels))))
+            found.append(Chat(messages, list(questions_about(messages, labels))))
             messages, labels = [], []
-    return chats
+    return found
 
 
 def questions_about(
@@ -95,9 +98,9 @@ def questions_about(
         yield Question(f"{name}的{attribute}是什么？", frozenset(values.values()))
 
 
-async def locomo(samples: Sequence[dict[str, Any]], tokenizer: Tokenizer) -> list[Chat]:
-    chats = []
-    for sample in samples:
+async def locomo(conversations: Sequence[dict[str, Any]], tokenizer: Tokenizer) -> list[Chat]:
+    found = []
+    for sample in conversations:
         messages: list[Passage] = []
         places: dict[tuple[int, int], int] = {}
         for name, text in turns(sample["conversation"]):
@@ -108,8 +111,8 @@ async def locomo(samples: Sequence[dict[str, Any]], tokenizer: Tokenizer) -> lis
             for asked in sample["qa"]
             if asked["category"] in {1, 2, 3, 4} and (evidence := evidence_of(asked, places))
         ]
-        chats.append(Chat(messages, questions))
-    return chats
+        found.append(Chat(messages, questions))
+    return found
 
 
 def turns(conversation: Mapping[str, Any]) -> Iterator[tuple[tuple[int, int], str]]:
@@ -162,32 +165,44 @@ def window_start(messages: Sequence[Passage], budget: float) -> int:
     return 0
 
 
-async def read(path: Path) -> list[Chat]:
-    data = path.read_bytes()
-    samples = msgspec.json.decode(gzip.decompress(data) if path.suffix == ".gz" else data)
+@asynccontextmanager
+async def loaded() -> AsyncIterator[Tokenizer]:
     tokenizer = Tokenizer()
     await tokenizer.load(MODEL)
     try:
-        read_samples = locomo if "conversation" in samples[0] else kdconv
-        return await read_samples(samples, tokenizer)
+        yield tokenizer
     finally:
         tokenizer.close()
+
+
+def samples(path: Path) -> list[dict[str, Any]]:
+    data = path.read_bytes()
+    found: list[dict[str, Any]] = msgspec.json.decode(
+        gzip.decompress(data) if path.suffix == ".gz" else data
+    )
+    return found
+
+
+async def chats(dialogues: Sequence[dict[str, Any]]) -> list[Chat]:
+    async with loaded() as tokenizer:
+        read = locomo if "conversation" in dialogues[0] else kdconv
+        return await read(dialogues, tokenizer)
 
 
 def row(name: str, *cells: str) -> None:
     print(f"| {name:34s} | " + " | ".join(f"{cell:>18s}" for cell in cells) + " |", flush=True)
 
 
-def report(chats: Sequence[Chat], shares: Sequence[float]) -> None:
-    questions = sum(len(chat.questions) for chat in chats)
-    messages = sum(len(chat.messages) for chat in chats)
-    print(f"{len(chats)} chats, {messages} messages, {questions} questions")
+def report(asked: Sequence[Chat], shares: Sequence[float]) -> None:
+    questions = sum(len(chat.questions) for chat in asked)
+    messages = sum(len(chat.messages) for chat in asked)
+    print(f"{len(asked)} chats, {messages} messages, {questions} questions")
     print("questions whose evidence is in the prompt; tokens of excerpts, on average")
     row("share of the history", *(f"{share:.0%}" for share in shares))
     for policy in POLICIES:
         cells = []
         for share in shares:
-            results = [result for chat in chats for result in covered(chat, policy, share)]
+            results = [result for chat in asked for result in covered(chat, policy, share)]
             coverage = sum(is_covered for is_covered, _ in results) / questions
             tokens = sum(tokens for _, tokens in results) / questions
             cells.append(f"{coverage:.1%}, {tokens:,.0f}")
@@ -204,7 +219,7 @@ def main() -> None:
         help="shares of the history's tokens",
     )
     options = parser.parse_args()
-    report(asyncio.run(read(options.data)), options.budgets)
+    report(asyncio.run(chats(samples(options.data))), options.budgets)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ B = 0.75
 """The usual constants of BM25 (Manning, Raghavan, Schütze: Introduction to Information Retrieval,
 section 11.4.3)."""
 
-CONTEXT = (0.5, 0.25)
+CONTEXT = (0.5, 0.1)
 """What a term counts in the passages beside the one that has it, and in those one further."""
 
 WHOLE = 400
@@ -163,32 +163,26 @@ class Retriever:
         shown: one of them that was not dropped is in the prompt anyway.
         """
         weights = query_weights(query, previous)
+        leans = previous and min(weights.values(), default=1.0) < 1
+        others = [passage for passage in kept if not leans or passage.text != previous]
         pieces = [(passage, piece) for passage in dropped for piece in self._memo.pieces(passage)]
-        postings = _postings(weights, pieces)
-        if self._gated and not self._asks_back(postings, len(pieces), kept, previous):
+        end = len(pieces)  # of what was dropped
+        counted = [piece for _, piece in pieces]
+        counted += (piece for passage in others for piece in self._memo.pieces(passage))
+        postings = _postings(weights, counted)
+        telling = _telling(postings, [passage.index for passage, _ in pieces], len(dropped))
+        if self._gated and not telling:
             return []
-        scores = _scores(weights, postings, [piece.length for _, piece in pieces], self._context)
+        scores = _scores(weights, postings, [piece.length for piece in counted], self._context)
+        if self._gated and not _asks_back(telling, scores, end):
+            return []
         selection = _Selection(pieces, {passage.digest for passage in kept}, budget, follow)
-        for position in sorted(range(len(pieces)), key=lambda p: (-scores[p], -p)):
-            if not scores[position]:
+        for position in sorted(range(end - 1, -1, -1), key=scores.__getitem__, reverse=True):
+            if not scores[position] or selection.is_full:
                 break
             if selection.add_new(position) and self._context:
                 selection.add_neighbours(position)
         return selection.excerpts()
-
-    def _asks_back(
-        self, postings: _Postings, passages: int, kept: Sequence[Passage], previous: str
-    ) -> bool:
-        """Whether a term of the query tells where to look, and none that was kept has it."""
-        rare = max(RARE_ANYWHERE, RARE * passages)
-        telling = {term for term, found in postings.items() if len(found) <= rare}
-        for passage in kept:
-            if not telling:
-                break
-            if passage.text != previous:
-                for piece in self._memo.pieces(passage):
-                    telling.difference_update(piece.counts)
-        return bool(telling)
 
 
 def query_weights(query: str, previous: str = "") -> dict[str, float]:
@@ -208,7 +202,7 @@ def _ends(text: str) -> str:
 
 def _indexed(passage: Passage) -> Iterator[_Piece]:
     for start, end in _cuts(passage):
-        counts = Counter(terms(passage.text[start : min(end, READ)])) if start < READ else Counter()
+        counts = Counter(terms(passage.text[start : min(end, READ)]))
         yield _Piece(start, end, _share(passage, end - start), counts, counts.total())
 
 
@@ -219,7 +213,7 @@ def _share(passage: Passage, characters: int) -> int:
 def _cuts(passage: Passage) -> list[tuple[int, int]]:
     """Where the pieces of a message begin and end: together they are the whole text."""
     text = passage.text
-    if passage.tokens <= WHOLE:
+    if passage.tokens <= WHOLE or not text:
         return [(0, len(text))] if text else []
     most = max(1, len(text) * PIECE // passage.tokens)
     cuts, last = [0], 0
@@ -248,14 +242,41 @@ def _ends_of_parts(text: str, most: int) -> Iterator[int]:
     yield len(text)
 
 
-def _postings(weights: Mapping[str, float], pieces: _Pieces) -> _Postings:
+def _postings(weights: Mapping[str, float], pieces: Sequence[_Piece]) -> _Postings:
     found: dict[str, list[tuple[int, int]]] = {term: [] for term in weights}
-    for position, (_, piece) in enumerate(pieces):
+    wanted = frozenset(weights)
+    for position, piece in enumerate(pieces):
         counts = piece.counts
-        for term in weights.keys() & counts.keys():
-            found[term].append((position, counts[term]))
+        for term in wanted.intersection(counts) if len(counts) < len(wanted) else wanted:
+            if term in counts:
+                found[term].append((position, counts[term]))
     rarest = sorted((term for term in found if found[term]), key=lambda term: len(found[term]))
     return {term: found[term] for term in rarest[:QUERY_TERMS]}
+
+
+def _telling(
+    postings: _Postings, messages: Sequence[int], dropped: int
+) -> list[Sequence[tuple[int, int]]]:
+    """The postings of terms that tell where to look in what was dropped: they are rare there.
+
+    Single characters are left out: the rarest of them may be a part of any word.
+    """
+    most = max(RARE_ANYWHERE, RARE * dropped)
+    telling = []
+    for term, found in postings.items():
+        having = {messages[position] for position, _ in found if position < len(messages)}
+        if len(term) > 1 and 0 < len(having) <= most:
+            telling.append(found)
+    return telling
+
+
+def _asks_back(
+    telling: Sequence[Sequence[tuple[int, int]]], scores: Sequence[float], end: int
+) -> bool:
+    """Whether the query names what only the dropped part has, or what is best found there."""
+    if any(found[-1][0] < end for found in telling):
+        return True
+    return max(scores[:end]) > max(scores[end:], default=0.0)
 
 
 def _scores(
@@ -297,6 +318,11 @@ class _Selection:
         self._follow = follow
         self._chosen: set[int] = set()
         self._said: set[tuple[bytes, int]] = set()
+        self._least = min((piece.tokens for _, piece in pieces), default=0)
+
+    @property
+    def is_full(self) -> bool:
+        return self._room < self._least
 
     def add_new(self, position: int) -> bool:
         """Take a piece, if there is room, unless the same was said again later."""
@@ -308,7 +334,8 @@ class _Selection:
 
     def _add(self, position: int) -> bool:
         """Take a piece and all that must come along with it."""
-        if self._pieces[position][0].digest in self._kept:
+        passage, piece = self._pieces[position]
+        if passage.digest in self._kept or passage.text[piece.start : piece.end].isspace():
             return False
         company = self._company(position) - self._chosen
         cost = sum(self._pieces[other][1].tokens for other in company)
@@ -345,12 +372,12 @@ class _Selection:
 
     def excerpts(self) -> list[Excerpt]:
         found: list[Excerpt] = []
-        runs = groupby(enumerate(sorted(self._chosen)), key=self._run)
-        for _, run in runs:
+        for _, run in groupby(enumerate(sorted(self._chosen)), key=self._run):
             chosen = [self._pieces[position] for _, position in run]
             (passage, first), (_, last) = chosen[0], chosen[-1]
             tokens = sum(piece.tokens for _, piece in chosen)
-            found.append(Excerpt(passage, passage.text[first.start : last.end], tokens))
+            whole, text = passage.text, passage.text[first.start : last.end]
+            found.append(Excerpt(passage, text if text == whole else text.strip(), tokens))
         return found
 
     def _run(self, numbered: tuple[int, int]) -> tuple[int, int]:

@@ -32,6 +32,12 @@ _PIECE = re.compile(rf"([{_UNSPACED}]+)|{_WORD}(?:[-_.:/@+,'’]{_WORD})*")
 _PART = re.compile(_WORD)
 _DIGIT_OR_AT = re.compile(r"[\d@]")
 
+# Particles, pronouns, questions.  A word with such a character in it is found by the others.
+_PARTICLE = re.compile(
+    "[的了是吗呢吧啊呀么嘛哦噢嗯我你您他她它们这那哪什怎谁和与或在有也都就还又很不没把被给让请]"
+)
+
+# After the list for English of Snowball (snowballstem.org/algorithms/english/stop.txt).
 _FUNCTION_WORDS = frozenset(
     # pronouns, determiners
     "i me my mine myself we us our ours ourselves you your yours yourself yourselves he him his "
@@ -41,7 +47,7 @@ _FUNCTION_WORDS = frozenset(
     # auxiliaries
     "am is are was were be been being have has had having do does did doing done can could will "
     "would shall should may might must ought let lets "
-    "isn aren wasn weren hasn haven hadn doesn don didn won wouldn shan shouldn couldn cannot mustn "
+    "cannot "
     # prepositions, conjunctions
     "of at by for with about against between into through during before after above below to from "
     "up down in out on off over under upon within without per via and but or nor so if then than "
@@ -51,10 +57,14 @@ _FUNCTION_WORDS = frozenset(
     "very too not no more most much many few less now ever never always really quite even still "
     "yet however "
     # what is left of contractions
-    "s t d m ll re ve ain im ive dont didnt doesnt cant wont thats whats "
+    "s d m ll re ve im ive "
     # politeness, and words about the conversation itself
     "hi hello hey ok okay yes yeah yep please thanks thank sorry say says said saying tell tells "
     "told mention mentions mentioned ask asked get got like".split()
+)
+
+_NEGATED = re.compile(
+    r"(?:is|are|was|were|has|have|had|do|does|did|wo|would|ca|could|sha|should|must|ai)n['’]?t"
 )
 
 _IRREGULAR = {
@@ -62,6 +72,7 @@ _IRREGULAR = {
     for base, forms in (
         line.split(":")
         for line in (
+            "agree:agreed",
             "become:became",
             "begin:began begun",
             "break:broke broken",
@@ -140,24 +151,36 @@ _IRREGULAR = {
     for form in forms.split()
 }
 
+_VOWEL = re.compile("[aeiouy]")
+_DERIVING = (
+    ("ly", 4),
+    ("ness", 4),
+    ("ment", 4),  # codespell:ignore
+    ("ful", 4),
+    ("er", 5),
+    ("or", 5),
+)
+"""Endings, and how many letters must stand before them: neither "only" nor "number" has one."""
+
 
 def terms(text: str) -> list[str]:
-    """The terms of a text, as often as it has them, in its order."""
+    """The terms of a text, as often as it has them."""
     found: list[str] = []
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    for piece in _PIECE.finditer(folded):
-        run = piece[1]
-        if run is None:
+    for piece in _PIECE.finditer(unicodedata.normalize("NFKC", text).casefold()):
+        if piece[1] is None:
             found += _of_piece(piece[0])
         else:
-            found += run
-            found += map("".join, pairwise(run))
+            for run in _PARTICLE.split(piece[1]):
+                found += run
+                found += map("".join, pairwise(run))
     return found
 
 
 @lru_cache(maxsize=1 << 15)
 def _of_piece(piece: str) -> tuple[str, ...]:
     """The words of what stands together, and the whole where it is an id, a date, an address."""
+    if _NEGATED.fullmatch(piece):
+        return ()
     words = _PART.findall(piece)
     found = [stem(word) for word in words if word not in _FUNCTION_WORDS]
     if len(words) > 1 and _DIGIT_OR_AT.search(piece):
@@ -166,50 +189,51 @@ def _of_piece(piece: str) -> tuple[str, ...]:
 
 
 def stem(word: str) -> str:
+    """A word of English without its ending, so that all its forms are one; others as they are.
+
+    The endings are the commonest of those in Porter: An Algorithm for Suffix Stripping (Program,
+    1980).  What is left need not be a word.
+    """
     if not (word.isascii() and word.isalpha()):
         return word[:LONGEST]
     word = _IRREGULAR.get(word, word)
     if len(word) <= 3:
         return word
-    return _without_derivation(_without_inflection(word))[:LONGEST]
-
-
-_ING_ED = re.compile(r"(.*[aeiouy].*)(?:ing|(?<!e)ed)$")
+    return _undoubled(_without_derivation(_without_inflection(word)))[:LONGEST]
 
 
 def _without_inflection(word: str) -> str:
     if word.endswith(("ies", "ied")):
         return word[:-3] + "y"
+    if word.endswith(("sses", "xes", "zes", "ches", "shes")):
+        return word[:-2]
     if word.endswith("s") and not word.endswith(("ss", "us", "is")):
-        word = word[:-2] if word.endswith(("sses", "xes", "zes", "ches", "shes")) else word[:-1]
+        return word[:-1]
     for ending in ("ing", "ed"):
         base = word.removesuffix(ending)
-        if (
-            base != word
-            and len(base) >= 3
-            and re.search("[aeiouy]", base)
-            and not word.endswith("eed")
-        ):
-            return base
+        if base != word and len(base) >= 3 and _VOWEL.search(base) and word[-3:] != "eed":
+            return base  # "bring" and "speed" stay
     return word
 
 
-_E = (("ly", 4), ("ness", 4), ("ment", 4), ("ful", 4), ("er", 5), ("or", 5))
-
-
 def _without_derivation(word: str) -> str:
-    for ending, least in _E:
-        if word.endswith(ending) and len(word) - len(ending) >= least:
-            word = word[: -len(ending)]
+    for ending, least in _DERIVING:
+        base = word.removesuffix(ending)
+        if base != word and len(base) >= least:
+            word = base
             break
-    if word.endswith(("tion", "sion")) and len(word) >= 7:
+    if word.endswith(("tion", "sion")) and len(word) >= 8:
         word = word[:-3]
-    if word.endswith("e") and len(word) > 3:
+    if word.endswith("e") and len(word) >= 4:
         word = word[:-1]
     if word.endswith("at") and len(word) >= 7:
         word = word[:-2]
-    if word.endswith("y") and word[-2] not in "aeiou":
-        word = word[:-1] + "i"
+    return word
+
+
+def _undoubled(word: str) -> str:
+    if len(word) > 2 and word[-1] == "y" and word[-2] not in "aeiou":
+        return word[:-1] + "i"
     if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "aeiou":
-        word = word[:-1]
+        return word[:-1]
     return word
