@@ -122,14 +122,16 @@ class Compactor:
         cut: Cut,
         digests: Mapping[int, bytes],
         budget: int,
+        *,
+        retrieves: bool = True,
     ) -> Compaction:
         """Replace what stands before the cut by what is remembered of it, an extract of at most
-        `budget` tokens where a segment has no text yet."""
+        `budget` tokens where a segment has no text yet; and retrieve what is asked about."""
         name = (cut.link, budget, *(item.text for item in cut.needed))
         memory = self._memories.get(name)
         if memory is None:
             memory = self._memories[name] = self._memory(history, cut, digests, budget)
-        found = self._excerpts(history, cut.index, digests)
+        found = self._excerpts(history, cut.index, digests) if retrieves else []
         return Compaction(
             layout.assemble(history, cut.index, memory.text, layout.excerpts(found)),
             cut.index,

@@ -15,20 +15,21 @@ from cachetools import LRUCache
 from proxy.plugin import FullResponse, Plugin, note
 
 from . import history as histories
-from .compaction import Compaction, Compactor, Cut, Remembered
+from .compaction import Compaction, Compactor, Remembered
 from .economics import WINDOW_SHARE, Terms, best_high, saved, terms
 from .options import CompressionOptions
 from .plan import Hysteresis
 from .summaries import Summaries
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from proxy.plugin import CallNext, ChatRequest, ChatResponse, Outcome, Services
 
     from .history import History
     from .plan import Policy
 
+MOST_KNOWN = 100_000
 COLD = 50
 """Messages that were never read before; with more, they are read in a thread."""
 
@@ -58,7 +59,7 @@ class Compression(Plugin[CompressionOptions]):
         self._summaries = Summaries(config, services)
         self._compactor = Compactor(config, config.marks[1], services.secret)
         self._reading = asyncio.Lock()
-        self._read: set[bytes] = set()
+        self._known: set[bytes] = set()
         self._terms: LRUCache[str, Terms | None] = LRUCache(100)
         counter = services.metrics.counter
         self._saved_tokens = counter("compression_tokens_saved", "Prompt tokens left out", [])
@@ -142,16 +143,16 @@ class Compression(Plugin[CompressionOptions]):
             return self._decided("short", whole)
         cut = self._compactor.cut(history, policy, cuts, owner, digests)
         cut = replace(cut, needed=await self._with_texts(cut.needed))
-        compaction = await self._made(history, cut, digests, policy.segment)
-        changed = self._with_cache_key(request.replace(messages=compaction.messages), history)
-        after = (await self._count(changed)).tokens
-        if after >= count.tokens:
-            return self._decided("longer", whole)
-        if self.config.summariser is not None:
-            for key, text in compaction.memory.extracts.items():
-                self._summaries.settle(key, text)
-        self._decisions.labels("compacted").inc()
-        return Result(changed, count.tokens, after, _newest(history), compaction)
+        make = partial(self._compactor.compact, history, cut, digests, policy.segment)
+        for retrieves in (True, False):
+            compaction = await self._read(partial(make, retrieves=retrieves), digests)
+            changed = self._with_cache_key(request.replace(messages=compaction.messages), history)
+            after = (await self._count(changed)).tokens
+            if after < count.tokens:
+                self._settle(compaction, policy)
+                self._decisions.labels("compacted").inc()
+                return Result(changed, count.tokens, after, _newest(history), compaction)
+        return self._decided("longer", whole)
 
     async def _count(self, request: ChatRequest) -> Any:
         return await self.services.tokens.count(request.data(), model=request.model)
@@ -177,19 +178,20 @@ class Compression(Plugin[CompressionOptions]):
             if record is None:
                 self._summaries.prepare(item.key, self._compactor.said(history, item.segment))
 
-    async def _made(
-        self,
-        history: History,
-        cut: Cut,
-        digests: dict[int, bytes],
-        budget: int,
+    async def _read(
+        self, make: Callable[[], Compaction], digests: Mapping[int, bytes]
     ) -> Compaction:
         """The compaction; in a thread if so much has to be read for it that others would wait."""
         async with self._reading:
-            new = set(digests.values()) - self._read
-            self._read = (self._read if len(self._read) < 100_000 else set()) | new
-            compact = partial(self._compactor.compact, history, cut, digests, budget)
-            return compact() if len(new) < COLD else await asyncio.to_thread(compact)
+            new = set(digests.values()) - self._known
+            self._known = (self._known if len(self._known) < MOST_KNOWN else set()) | new
+            return make() if len(new) < COLD else await asyncio.to_thread(make)
+
+    def _settle(self, compaction: Compaction, policy: Policy) -> None:
+        """Stay with the extracts that stand in for summaries; not with those of a last resort."""
+        if self.config.summariser is not None and policy.segment == self.config.segment_tokens:
+            for key, text in compaction.memory.extracts.items():
+                self._summaries.settle(key, text)
 
     def _with_cache_key(self, request: ChatRequest, history: History) -> ChatRequest:
         """The same chat to the same cache: its key stands for the caller and the first words."""

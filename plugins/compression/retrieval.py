@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import TypeAlias
@@ -62,7 +62,7 @@ ENTRY = 64
 _PARAGRAPH = re.compile(r"\n\s*\n")
 
 Follow: TypeAlias = Callable[[int], Sequence[int]]
-_Pieces: TypeAlias = Sequence[tuple["Passage", "_Piece"]]
+_Pieces: TypeAlias = list[tuple["Passage", "_Piece"]]
 _Postings: TypeAlias = Mapping[str, Sequence[tuple[int, int]]]  # where a term occurs, how often
 
 
@@ -158,26 +158,29 @@ class Retriever:
     ) -> list[Excerpt]:
         """Excerpts of what was dropped, in its order, of at most `budget` tokens.
 
-        None where the query names nothing that only the dropped part has.  `previous` is the user
-        message before the query.  `follow(index)` names messages without which that one must not be
-        shown: one of them that was not dropped is in the prompt anyway.
+        There are none if the query names nothing of which the dropped part says more than the kept
+        one.  `previous` is the user message before the query.  `follow(index)` names the messages
+        without which that one must not be shown: those that were not dropped are in the prompt.
         """
         weights = query_weights(query, previous)
-        leans = previous and min(weights.values(), default=1.0) < 1
-        others = [passage for passage in kept if not leans or passage.text != previous]
-        pieces = [(passage, piece) for passage in dropped for piece in self._memo.pieces(passage)]
-        end = len(pieces)  # of what was dropped
-        counted = [piece for _, piece in pieces]
-        counted += (piece for passage in others for piece in self._memo.pieces(passage))
+        pieces = self._pieces(dropped)
+        counted = [piece for _, piece in pieces + self._pieces(_compared(kept, previous, weights))]
         postings = _postings(weights, counted)
         telling = _telling(postings, [passage.index for passage, _ in pieces], len(dropped))
         if self._gated and not telling:
             return []
         scores = _scores(weights, postings, [piece.length for piece in counted], self._context)
-        if self._gated and not _asks_back(telling, scores, end):
+        if self._gated and not _asks_back(telling, scores, len(pieces)):
             return []
-        selection = _Selection(pieces, {passage.digest for passage in kept}, budget, follow)
-        for position in sorted(range(end - 1, -1, -1), key=scores.__getitem__, reverse=True):
+        return self._best(scores, _Selection(pieces, kept, budget, follow))
+
+    def _pieces(self, passages: Sequence[Passage]) -> _Pieces:
+        return [(passage, piece) for passage in passages for piece in self._memo.pieces(passage)]
+
+    def _best(self, scores: Sequence[float], selection: _Selection) -> list[Excerpt]:
+        """The best first, of equal ones the newest, each with its neighbours."""
+        newest_first = range(len(selection) - 1, -1, -1)
+        for position in sorted(newest_first, key=scores.__getitem__, reverse=True):
             if not scores[position] or selection.is_full:
                 break
             if selection.add_new(position) and self._context:
@@ -191,6 +194,15 @@ def query_weights(query: str, previous: str = "") -> dict[str, float]:
     if len(weights) < SHORT_QUERY:
         weights = dict.fromkeys(terms(_ends(previous)), PREVIOUS) | weights
     return weights
+
+
+def _compared(
+    kept: Sequence[Passage], previous: str, weights: Mapping[str, float]
+) -> Sequence[Passage]:
+    """What was kept, without the message before the query if that is a part of the query."""
+    if previous and PREVIOUS in weights.values():
+        return [passage for passage in kept if passage.text != previous]
+    return kept
 
 
 def _ends(text: str) -> str:
@@ -309,16 +321,19 @@ class _Selection:
     """The pieces that are shown, within the budget."""
 
     def __init__(
-        self, pieces: _Pieces, kept: Container[bytes], budget: int, follow: Follow | None
+        self, pieces: _Pieces, kept: Sequence[Passage], budget: int, follow: Follow | None
     ) -> None:
         self._pieces = pieces
-        self._kept = kept
+        self._kept = {passage.digest for passage in kept}
         self._room = budget
         self._most_of_neighbour = budget * NEIGHBOUR
         self._follow = follow
         self._chosen: set[int] = set()
         self._said: set[tuple[bytes, int]] = set()
         self._least = min((piece.tokens for _, piece in pieces), default=0)
+
+    def __len__(self) -> int:
+        return len(self._pieces)
 
     @property
     def is_full(self) -> bool:
