@@ -346,6 +346,8 @@ class TestMemo:
         for tokens in (300, 500, 300, 500, 300):
             (found,) = retriever.find([passage(0, text, tokens)], [], "deposit", budget=300)
             assert (found.text == text) == (tokens == 300)
+        retriever.find([passage(1, "one")], [], "deposit", budget=300)
+        assert len(retriever._memo._entries) == 2, "the former ones are gone"
 
 
 def test_of_a_long_query_the_rarest_terms_count(monkeypatch):
