@@ -65,14 +65,13 @@ def digest_of(message: Message) -> bytes:
             content = parts[0]["text"]
         else:
             content = parts
-    meaning = (
-        role_of(message),
-        content or "",
-        calls_of(message),
-        message.get("tool_call_id"),
-        message.get("name"),
-    )
-    return blake2b(msgspec.json.encode(meaning, order="sorted"), digest_size=32).digest()
+    get = message.get
+    calls, call, name = get("tool_calls"), get("tool_call_id"), get("name")
+    if type(content) is str and not calls and not call and not name:  # nearly all are so
+        meaning = f"{get('role')} {content}".encode("utf-8", "surrogatepass")
+        return blake2b(meaning, digest_size=32).digest()
+    told = (get("role"), content or "", calls_of(message), call, name)
+    return blake2b(b"[" + msgspec.json.encode(told, order="sorted"), digest_size=32).digest()
 
 
 def _meaning(part: Any) -> Any:
