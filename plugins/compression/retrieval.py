@@ -271,13 +271,13 @@ def _telling(
 ) -> list[Sequence[tuple[int, int]]]:
     """The postings of terms that tell where to look in what was dropped: they are rare there.
 
-    Single characters are left out: the rarest of them may be a part of any word.
+    Single characters are left out, the rarest of them may be a part of any word; a digit is a number.
     """
     most = max(RARE_ANYWHERE, RARE * dropped)
     telling = []
     for term, found in postings.items():
         having = {messages[position] for position, _ in found if position < len(messages)}
-        if len(term) > 1 and 0 < len(having) <= most:
+        if (len(term) > 1 or term.isdigit()) and 0 < len(having) <= most:
             telling.append(found)
     return telling
 
