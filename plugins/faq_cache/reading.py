@@ -1,0 +1,83 @@
+"""The index in use: read at start, and again when the file has changed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from .entries import FaqError, load
+from .matching import Index
+
+if TYPE_CHECKING:
+    import logging
+    from pathlib import Path
+
+    from prometheus_client import Counter
+
+    from proxy.plugin import Services
+
+    from .options import FaqOptions
+
+EVERY = 1.0
+"""Seconds between two looks at the file."""
+
+
+class Reading:
+    """Looks after the file; requests always find a whole index."""
+
+    def __init__(self, path: Path, options: FaqOptions, services: Services) -> None:
+        self._path = path
+        self._options = options
+        self._log: logging.Logger = services.log
+        self._services = services
+        self._loads: Counter = services.metrics.counter(
+            "faq_cache_loads", "Readings of the FAQ file", ["outcome"]
+        )
+        self._stamp: tuple[int, ...] = ()
+        self._looked = 0.0
+        self._looking = False
+        self._index: Index | None = None
+
+    async def start(self) -> None:
+        """Read the file.  FaqError if it cannot be used."""
+        self._stamp = await asyncio.to_thread(_stamp, self._path)
+        self._index = await asyncio.to_thread(self._read)
+        self._looked = asyncio.get_running_loop().time()
+
+    @property
+    def index(self) -> Index:
+        """The index as it is; a changed file is read beside this request."""
+        assert self._index is not None
+        now = asyncio.get_running_loop().time()
+        if now - self._looked >= EVERY and not self._looking:
+            self._looked = now
+            self._looking = self._services.defer(self._look(), name="look at the FAQ file")
+        return self._index
+
+    async def _look(self) -> None:
+        try:
+            stamp = await asyncio.to_thread(_stamp, self._path)
+            if stamp == self._stamp:
+                return
+            self._stamp = stamp
+            self._index = await asyncio.to_thread(self._read)
+        except FaqError as error:
+            self._loads.labels("refused").inc()
+            self._log.error("the FAQ stays as it was: %s", "; ".join(error.problems))
+        else:
+            self._loads.labels("loaded").inc()
+            self._log.info("read %s again", self._path)
+        finally:
+            self._looking = False
+
+    def _read(self) -> Index:
+        return Index(load(self._path), self._options.threshold, lexical=self._options.lexical)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes when somebody writes the file; nothing while it is gone."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return (found.st_mtime_ns, found.st_size, found.st_ino)
