@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +50,18 @@ class Store(Protocol):
 
         It is free again after the block, or after `ttl` seconds if the block takes longer: then
         somebody else may hold it, and keeps it when the block ends.
+        """
+
+
+@runtime_checkable
+class Scripting(Protocol):
+    """What a store on Redis can do besides: change several keys in one atomic step."""
+
+    async def run(self, script: str, keys: Sequence[str], *arguments: str) -> Any:
+        """The result of a Lua script, in one round trip.
+
+        On a Redis Cluster all keys have to lie on one server: they have the same part in braces.
+        A script that was not answered in time may have run, and StoreUnavailable is raised.
         """
 
 

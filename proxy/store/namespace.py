@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from .contract import Scripting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,7 +15,12 @@ if TYPE_CHECKING:
 
 
 def namespaced(store: Store, prefix: str) -> Store:
-    """The store with `prefix` before each key, so that nobody else's keys are met."""
+    """The store with `prefix` before each key, so that nobody else's keys are met.
+
+    It runs scripts if the store does.
+    """
+    if isinstance(store, Scripting):
+        return _ScriptingNamespace(store, prefix, store)
     return _Namespace(store, prefix)
 
 
@@ -46,3 +53,11 @@ class _Namespace:
 
     def lock(self, key: str, *, ttl: float) -> AbstractAsyncContextManager[bool]:
         return self.store.lock(self.prefix + key, ttl=ttl)
+
+
+@dataclass(frozen=True, slots=True)
+class _ScriptingNamespace(_Namespace):
+    scripting: Scripting
+
+    async def run(self, script: str, keys: Sequence[str], *arguments: str) -> Any:
+        return await self.scripting.run(script, [self.prefix + key for key in keys], *arguments)

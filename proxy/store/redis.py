@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING
+from functools import cache, partial
+from hashlib import sha1
+from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
 from .clients import client_of
 from .contract import check_size, milliseconds
@@ -79,6 +80,17 @@ class RedisStore:
             return 0
         return await self._guard.run("delete", self._client.delete, *map(_bytes, keys))
 
+    async def run(self, script: str, keys: Sequence[str], *arguments: str) -> Any:
+        """The result of a Lua script, which the server knows by its hash after the first time."""
+        words = (len(keys), *map(_bytes, keys), *arguments)
+        return await self._guard.run("run", self._run, script, words)
+
+    async def _run(self, script: str, words: Sequence[str | bytes | int]) -> Any:
+        try:
+            return await self._client.command("EVALSHA", _hash(script), *words)
+        except NoScriptError:
+            return await self._client.command("EVAL", script, *words)
+
     def lock(self, key: str, *, ttl: float) -> AbstractAsyncContextManager[bool]:
         acquire = partial(self.put, key, ttl=ttl, only_if_absent=True)
         return holding(acquire, partial(self._release, _bytes(key)))
@@ -89,3 +101,8 @@ class RedisStore:
 
 def _bytes(key: str) -> bytes:
     return key.encode("utf-8", "surrogatepass")
+
+
+@cache
+def _hash(script: str) -> str:
+    return sha1(script.encode(), usedforsecurity=False).hexdigest()
