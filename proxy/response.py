@@ -11,7 +11,7 @@ import msgspec
 from multidict import CIMultiDict
 
 from . import coding, sse, strictjson
-from .hold import hold_text
+from .hold import gated, hold_text, leaving
 from .wire import Chunk, map_choice
 
 if TYPE_CHECKING:
@@ -19,11 +19,15 @@ if TYPE_CHECKING:
     from typing import Self, TypeAlias
 
     from .exchange import Exchange, Outcome
+    from .hold import Gate
     from .usage import Usage
     from .wire import ChatRequest
 
     Transform: TypeAlias = Callable[[AsyncIterator[Chunk]], AsyncIterator[Chunk]]
     Write: TypeAlias = Callable[[bytes], Awaitable[None]]
+
+
+_DONE = sse.encode(b"[DONE]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +187,10 @@ class StreamResponse(ChatResponse):
 
         return self.map_chunks(hold_text(check, rejected, every=every, overlap=overlap))
 
+    def gated(self, make: Callable[[], Gate]) -> Self:
+        """Release chunks as a gate decides, by checks that run beside the stream."""
+        return self.map_chunks(gated(make))
+
     def map_text(self, f: Callable[[str], str]) -> Self:
         async def mapped(chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
             async for chunk in chunks:
@@ -204,24 +212,26 @@ class StreamResponse(ChatResponse):
             while whole := await self.events.read():
                 await write(whole)
             return
-        self._aside = write
+        self._aside, last = write, b""
         async with aclosing(self.chunks) as chunks:
             async for chunk in chunks:
-                await write(chunk.raw)
-        if self._tail:
+                last = chunk.raw
+                await write(last)
+        if self._tail and not last.endswith(_DONE):  # a check that rejects has said so itself
             await write(bytes(self._tail))
 
     async def _cut(self) -> AsyncGenerator[Chunk, None]:
         """The chunks as they come.  Comments go to the client at once, `[DONE]` at the end."""
-        while whole := await self.events.read():
-            for event in sse.events(whole):
-                payload = sse.data(event)
-                if self._tail or payload == b"[DONE]":
-                    self._tail += event
-                elif payload is not None:
-                    yield Chunk(event)
-                elif self._aside is not None:
-                    await self._aside(event)
+        with leaving():
+            while whole := await self.events.read():
+                for event in sse.events(whole):
+                    payload = sse.data(event)
+                    if self._tail or payload == b"[DONE]":
+                        self._tail += event
+                    elif payload is not None:
+                        yield Chunk(event)
+                    elif self._aside is not None:
+                        await self._aside(event)
 
     async def close(self) -> None:
         await self.events.close()
@@ -234,9 +244,10 @@ async def _around(
 
     Nested generators alone would leave the inner one to the garbage collector.
     """
-    async with aclosing(inner), closing(transform(inner)) as outer:
-        async for chunk in outer:
-            yield chunk
+    with leaving():
+        async with aclosing(inner), closing(transform(inner)) as outer:
+            async for chunk in outer:
+                yield chunk
 
 
 @asynccontextmanager

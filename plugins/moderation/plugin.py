@@ -1,0 +1,76 @@
+"""The plugin: what is checked at which stage, and by what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from proxy.plugin import Plugin
+
+from .api import Moderations
+from .incoming import Blocked, Incoming
+from .options import STAGES, ModerationOptions
+from .outgoing import Outgoing
+from .record import Record
+from .rules import Rules
+
+if TYPE_CHECKING:
+    from proxy.plugin import CallNext, ChatRequest, ChatResponse, Services
+
+    from .options import Stage
+
+
+class Moderation(Plugin[ModerationOptions]):
+    """Checks what users and tools say, and shows nothing of an answer that no check has passed."""
+
+    Config = ModerationOptions
+    on_error = "closed"
+    enforces = True
+    timeout = 10.0  # a check that is rate-limited is tried again for some seconds
+
+    def __init__(self, config: ModerationOptions, services: Services) -> None:
+        super().__init__(config, services)
+        self._api: Moderations | None = None
+        if config.api is not None:
+            self._api = Moderations(config.api, services, entries=config.cache)
+        self._rules = {stage: Rules(config.lists, stage) for stage in STAGES}
+        record = Record(services, expose_categories=config.expose_categories)
+        self._incoming = Incoming(config, self._rules["input"], self._api_at("input"), record)
+        self._outgoing = Outgoing(
+            config, self._rules["output"], self._api_at("output"), record, services
+        )
+
+    def _api_at(self, stage: Stage) -> Moderations | None:
+        options = self.config.api
+        return self._api if options is not None and stage in options.stages else None
+
+    async def start(self) -> None:
+        for rules in self._rules.values():
+            await rules.start()
+        if self._api is not None:
+            await self._api.start()
+
+    async def stop(self) -> None:
+        if self._api is not None:
+            await self._api.stop()
+
+    @classmethod
+    def summary(cls, config: ModerationOptions) -> str:
+        checks = [each.name for each in config.lists]
+        if config.api is not None:
+            checks.append(f"{config.api.model} at {config.api.base_url.host}")
+        stages = [stage for stage in STAGES if config.checks(stage)]
+        return f"{' and '.join(stages)} by {', '.join(checks)}"
+
+    async def handle(self, request: ChatRequest, call_next: CallNext) -> ChatResponse:
+        try:
+            ask = self._incoming.ask if self.config.checks("input") else _plainly
+            response = await ask(request, call_next)
+        except Blocked as blocked:
+            return self._incoming.refusal(request, blocked.verdict)
+        if response.ok and self.config.checks("output"):
+            return await self._outgoing.checked(request, response)
+        return response
+
+
+async def _plainly(request: ChatRequest, call_next: CallNext) -> ChatResponse:
+    return await call_next(request)
