@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import __version__, origin
 from .errors import ConfigError
@@ -138,6 +138,36 @@ def _explain(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _faq(arguments: argparse.Namespace) -> int:
+    import asyncio
+
+    configuration = _load(arguments.config, {})
+    chosen = [each for each in configuration.plugins if each.table.use == "faq_cache"]
+    if not chosen:
+        raise ConfigError(["faq_cache is not among the plugins of the configuration"])
+    try:
+        if arguments.action == "test":
+            plugin: Any = chosen[0].plugin
+            names = ("model", "caller", "system")
+            given = {name: getattr(arguments, name) for name in names}
+            lines = plugin.decided(chosen[0].options, arguments.question, **given)
+        else:
+            lines = asyncio.run(_near_hits(configuration, chosen[0].name))
+    except ValueError as error:  # the file of questions
+        raise ConfigError(str(error).splitlines()) from None
+    print(*lines, sep="\n")
+    return 0
+
+
+async def _near_hits(configuration: Configuration, name: str) -> list[str]:
+    from .explain.house import House
+
+    async with House(configuration) as house:
+        plugin: Any = next(s.layer.plugin for s in house.steps if s.layer.name == name)
+        lines: list[str] = await plugin.reviewed()
+        return lines
+
+
 def _demo(arguments: argparse.Namespace) -> int:
     from .demo import script
 
@@ -196,6 +226,15 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     explain.add_argument("--json", action="store_true", help="print one JSON document")
     explain.add_argument("--no-color", action="store_true", help="print plain text")
+    faq = add("faq", _faq, "say how a question is decided, or what was nearly answered")
+    actions = faq.add_subparsers(dest="action", metavar="ACTION", required=True)
+    test = actions.add_parser("test", help="how a question is decided, step by step")
+    test.add_argument("question", metavar="QUESTION")
+    for name in ("model", "caller", "system"):
+        test.add_argument(f"--{name}", metavar="TEXT", help=f"the {name} that scopes go by")
+    review = actions.add_parser("review", help="what entries nearly answered; needs a shared store")
+    for action in (test, review):
+        action.add_argument("-c", "--config", type=Path, metavar="FILE", help=_FILE_HELP)
     add("schema", _schema, "print the JSON schema of the configuration, for editors")
     keys = add("keys", _new_key, "make keys for clients")
     keys.add_argument("action", choices=["new"], help="print a new key, and its [[keys]] table")
