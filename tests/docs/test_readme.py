@@ -81,3 +81,11 @@ def test_the_commands_and_settings_that_are_named_exist(page):
 
 def test_it_is_not_longer_than_a_page_should_be():
     assert len(README.splitlines()) <= 250
+
+
+def test_what_it_costs_is_what_the_benchmark_has_measured():
+    costs = README.partition("<!-- costs -->")[2].partition("<!-- /costs -->")[0]
+    measured = (ROOT / "benchmarks" / "results" / "results.md").read_text().splitlines()
+    rows = [line for line in costs.splitlines() if line.startswith("|")]
+    assert len(rows) > 12
+    assert [row for row in rows if row not in measured] == []
