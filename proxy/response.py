@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     Write: TypeAlias = Callable[[bytes], Awaitable[None]]
 
 
-_DONE = sse.encode(b"[DONE]")
-
-
 @dataclass(frozen=True, slots=True)
 class Uncounted:
     """A local answer whose usage nobody has counted yet; `fill` writes it into the answer."""
@@ -217,7 +214,7 @@ class StreamResponse(ChatResponse):
             async for chunk in chunks:
                 last = chunk.raw
                 await write(last)
-        if self._tail and not last.endswith(_DONE):  # a check that rejects has said so itself
+        if self._tail and not _is_done(last):  # a check that rejects has said so itself
             await write(bytes(self._tail))
 
     async def _cut(self) -> AsyncGenerator[Chunk, None]:
@@ -235,6 +232,12 @@ class StreamResponse(ChatResponse):
 
     async def close(self) -> None:
         await self.events.close()
+
+
+def _is_done(raw: bytes) -> bool:
+    """Is `[DONE]` the last thing that this says?"""
+    events = sse.events(raw)
+    return bool(events) and sse.data(events[-1]) == b"[DONE]"
 
 
 async def _around(

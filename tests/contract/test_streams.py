@@ -174,6 +174,7 @@ STREAMS = {
     "text of many bytes": event(TEXT.decode()) + b"data: " + TEXT + b"\n\n" + DONE,
     "no UTF-8": b"data: \xff\xfe\xe9\n\n" + DONE,
     "data on many lines": b'data: {"choices":\ndata:  []}\n\n' + DONE,
+    "an event that ends as the end does": b"data: \ndata: \ndata: [DONE]\n\n" + DONE,
     "empty events": b"\n\n\n" + event("a") + b"\n\n" + DONE,
     "2 MB in one event": LONG + DONE,
     "many events": event("a") * 3_000 + DONE,
