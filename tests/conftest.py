@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,8 +22,14 @@ if TYPE_CHECKING:
 
 
 # Examples are few and slow machines many: no test here is about time.
+# The same ones in each run, so that a red run says something of the change that it is about;
+# HYPOTHESIS_SEARCH=1 looks for others.
 settings.register_profile(
-    "house", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=100
+    "house",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=100,
+    derandomize="HYPOTHESIS_SEARCH" not in os.environ,
 )
 settings.load_profile("house")
 
