@@ -8,15 +8,19 @@ words of its question, and a later question about it does.
 from __future__ import annotations
 
 import math
-import re
-from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby, pairwise
-from typing import TypeAlias
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
-from .sentences import spans
+from .passages import Memo, Passage
+from .selection import Excerpt, Selection
 from .words import terms
+
+if TYPE_CHECKING:
+    from .passages import Piece
+    from .selection import Follow, Pieces
+
+__all__ = ["Excerpt", "Passage", "Retriever", "query_weights"]
 
 K1 = 1.2
 B = 0.75
@@ -25,18 +29,6 @@ section 11.4.3)."""
 
 CONTEXT = (0.5, 0.1)
 """What a term counts in the passages beside the one that has it, and in those one further."""
-
-WHOLE = 400
-"""A message of so many tokens is one passage ..."""
-
-PIECE = 200
-"""... and a longer one is cut into pieces of this size: three fit the usual budget."""
-
-NEIGHBOUR = 0.1
-"""The share of the budget that the passage before or after a found one may take to come along."""
-
-READ = 100_000
-"""Characters of a message that are read."""
 
 READ_OF_QUERY = 4_000
 """Characters of a query that are read, half of them from its end: what is pasted stands between."""
@@ -56,80 +48,7 @@ RARE = 0.05
 RARE_ANYWHERE = 2
 """... and so does one in so many of them, however short the history."""
 
-ENTRY = 64
-"""Different terms that one entry of the memo holds: a longer message takes several."""
-
-_PARAGRAPH = re.compile(r"\n\s*\n")
-
-Follow: TypeAlias = Callable[[int], Sequence[int]]
-_Pieces: TypeAlias = list[tuple["Passage", "_Piece"]]
 _Postings: TypeAlias = Mapping[str, Sequence[tuple[int, int]]]  # where a term occurs, how often
-
-
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """One message of the history."""
-
-    index: int  # its position in the request's messages
-    turn: int  # the number of the exchange it belongs to, from 1
-    role: str
-    text: str
-    digest: bytes  # stands for the message
-    tokens: int  # of the whole message
-
-
-@dataclass(frozen=True, slots=True)
-class Excerpt:
-    """A message, or consecutive pieces of a long one, word for word."""
-
-    passage: Passage
-    text: str
-    tokens: int  # of a piece: its share
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """What is indexed as one: a message, or a part of a long one."""
-
-    start: int
-    end: int
-    tokens: int
-    counts: Mapping[str, int]
-    length: int  # in terms
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    tokens: int
-    pieces: tuple[_Piece, ...]
-    size: int
-
-
-class _Memo:
-    """The pieces of the messages seen last: indexing costs a hundred times what finding does."""
-
-    def __init__(self, entries: int) -> None:
-        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
-        self._room = entries
-
-    def pieces(self, passage: Passage) -> tuple[_Piece, ...]:
-        entry = self._entries.get(passage.digest)
-        if entry is None or entry.tokens != passage.tokens:  # another model counts otherwise
-            entry = self._add(passage)
-        else:
-            self._entries.move_to_end(passage.digest)
-        return entry.pieces
-
-    def _add(self, passage: Passage) -> _Entry:
-        if (former := self._entries.pop(passage.digest, None)) is not None:
-            self._room += former.size
-        pieces = tuple(_indexed(passage))
-        size = 1 + sum(len(piece.counts) for piece in pieces) // ENTRY
-        entry = self._entries[passage.digest] = _Entry(passage.tokens, pieces, size)
-        self._room -= size
-        while self._room < 0:
-            self._room += self._entries.popitem(last=False)[1].size
-        return entry
 
 
 class Retriever:
@@ -142,7 +61,7 @@ class Retriever:
         context: Sequence[float] = CONTEXT,
         gated: bool = True,
     ) -> None:
-        self._memo = _Memo(memo_entries)
+        self._memo = Memo(memo_entries)
         self._context = context
         self._gated = gated
 
@@ -172,12 +91,12 @@ class Retriever:
         scores = _scores(weights, postings, [piece.length for piece in counted], self._context)
         if self._gated and not _asks_back(telling, scores, len(pieces)):
             return []
-        return self._best(scores, _Selection(pieces, kept, budget, follow))
+        return self._best(scores, Selection(pieces, kept, budget, follow))
 
-    def _pieces(self, passages: Sequence[Passage]) -> _Pieces:
+    def _pieces(self, passages: Sequence[Passage]) -> Pieces:
         return [(passage, piece) for passage in passages for piece in self._memo.pieces(passage)]
 
-    def _best(self, scores: Sequence[float], selection: _Selection) -> list[Excerpt]:
+    def _best(self, scores: Sequence[float], selection: Selection) -> list[Excerpt]:
         """The best first, of equal ones the newest, each with its neighbours."""
         newest_first = range(len(selection) - 1, -1, -1)
         for position in sorted(newest_first, key=scores.__getitem__, reverse=True):
@@ -212,49 +131,7 @@ def _ends(text: str) -> str:
     return f"{text[:half]}\n{text[-half:]}"
 
 
-def _indexed(passage: Passage) -> Iterator[_Piece]:
-    for start, end in _cuts(passage):
-        counts = Counter(terms(passage.text[start : min(end, READ)]))
-        yield _Piece(start, end, _share(passage, end - start), counts, counts.total())
-
-
-def _share(passage: Passage, characters: int) -> int:
-    return -(-passage.tokens * characters // len(passage.text))
-
-
-def _cuts(passage: Passage) -> list[tuple[int, int]]:
-    """Where the pieces of a message begin and end: together they are the whole text."""
-    text = passage.text
-    if passage.tokens <= WHOLE or not text:
-        return [(0, len(text))] if text else []
-    most = max(1, len(text) * PIECE // passage.tokens)
-    cuts, last = [0], 0
-    for end in _ends_of_parts(text, most):
-        if end - cuts[-1] > most and last > cuts[-1]:
-            cuts.append(last)
-        last = end
-    return list(pairwise([*cuts, last]))
-
-
-def _ends_of_parts(text: str, most: int) -> Iterator[int]:
-    """Where paragraphs end, in long ones sentences, and in those with long ones as many characters.
-
-    What is not read is one part.
-    """
-    start, read = 0, text[:READ]
-    for paragraph in (*(match.end() for match in _PARAGRAPH.finditer(read)), len(read)):
-        if paragraph - start > most:
-            within = [start + end for _, end in spans(read[start:paragraph])]
-            for sentence in (*within, paragraph):
-                yield from range(start + most, sentence, most)
-                yield sentence
-                start = sentence
-        yield paragraph
-        start = paragraph
-    yield len(text)
-
-
-def _postings(weights: Mapping[str, float], pieces: Sequence[_Piece]) -> _Postings:
+def _postings(weights: Mapping[str, float], pieces: Sequence[Piece]) -> _Postings:
     found: dict[str, list[tuple[int, int]]] = {term: [] for term in weights}
     wanted = frozenset(weights)
     for position, piece in enumerate(pieces):
@@ -315,87 +192,3 @@ def _scores(
             if 0 <= position < len(scores):
                 scores[position] += worth * frequency / (K1 + frequency)
     return scores
-
-
-class _Selection:
-    """The pieces that are shown, within the budget."""
-
-    def __init__(
-        self, pieces: _Pieces, kept: Sequence[Passage], budget: int, follow: Follow | None
-    ) -> None:
-        self._pieces = pieces
-        self._kept = {passage.digest for passage in kept}
-        self._room = budget
-        self._most_of_neighbour = budget * NEIGHBOUR
-        self._follow = follow
-        self._chosen: set[int] = set()
-        self._said: set[tuple[bytes, int]] = set()
-        self._least = min((piece.tokens for _, piece in pieces), default=0)
-
-    def __len__(self) -> int:
-        return len(self._pieces)
-
-    @property
-    def is_full(self) -> bool:
-        return self._room < self._least
-
-    def add_new(self, position: int) -> bool:
-        """Take a piece, if there is room, unless the same was said again later."""
-        passage, piece = self._pieces[position]
-        if (passage.digest, piece.start) in self._said or not self._add(position):
-            return False
-        self._said.add((passage.digest, piece.start))
-        return True
-
-    def _add(self, position: int) -> bool:
-        """Take a piece and all that must come along with it."""
-        passage, piece = self._pieces[position]
-        if passage.digest in self._kept or passage.text[piece.start : piece.end].isspace():
-            return False
-        company = self._company(position) - self._chosen
-        cost = sum(self._pieces[other][1].tokens for other in company)
-        if cost > self._room:
-            return False
-        self._chosen |= company
-        self._room -= cost
-        return True
-
-    def add_neighbours(self, position: int) -> None:
-        for neighbour in (position - 1, position + 1):
-            if (
-                0 <= neighbour < len(self._pieces)
-                and self._pieces[neighbour][1].tokens <= self._most_of_neighbour
-            ):
-                self._add(neighbour)
-
-    def _company(self, position: int) -> set[int]:
-        company = {position}
-        if self._follow is None:
-            return company
-        seen, waiting = set(), [self._pieces[position][0].index]
-        while waiting:
-            index = waiting.pop()
-            if index not in seen:
-                seen.add(index)
-                for other in self._follow(index):
-                    company |= self._positions(other)
-                    waiting.append(other)
-        return company
-
-    def _positions(self, index: int) -> set[int]:
-        return {at for at, (passage, _) in enumerate(self._pieces) if passage.index == index}
-
-    def excerpts(self) -> list[Excerpt]:
-        found: list[Excerpt] = []
-        for _, run in groupby(enumerate(sorted(self._chosen)), key=self._run):
-            chosen = [self._pieces[position] for _, position in run]
-            (passage, first), (_, last) = chosen[0], chosen[-1]
-            tokens = sum(piece.tokens for _, piece in chosen)
-            whole, text = passage.text, passage.text[first.start : last.end]
-            found.append(Excerpt(passage, text if text == whole else text.strip(), tokens))
-        return found
-
-    def _run(self, numbered: tuple[int, int]) -> tuple[int, int]:
-        """The same for consecutive pieces of one message."""
-        number, position = numbered
-        return self._pieces[position][0].index, position - number

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import recall
+from plugins.compression import passages as index_of_messages
 from plugins.compression import retrieval
 from plugins.compression.retrieval import Excerpt, Passage, Retriever
 from plugins.compression.words import terms
@@ -236,7 +237,7 @@ class TestLongMessages:
         assert "The deposit is 1,850 euros." in excerpt.text
         assert excerpt.text in self.text
         assert self.text.partition(excerpt.text)[0].endswith("\n\n")
-        assert excerpt.tokens <= retrieval.PIECE + 1
+        assert excerpt.tokens <= index_of_messages.PIECE + 1
 
     def test_its_tokens_are_its_share(self):
         (excerpt,) = self.found(self.text)
@@ -307,7 +308,7 @@ class TestMemo:
     def test_long_messages_take_more_of_it(self):
         retriever = Retriever(memo_entries=10)
         for index in range(100):
-            text = " ".join(f"w{index}x{number}" for number in range(retrieval.ENTRY * 4))
+            text = " ".join(f"w{index}x{number}" for number in range(index_of_messages.ENTRY * 4))
             retriever.find([passage(index, text, 100)], [], "deposit", budget=600)
         assert len(retriever._memo._entries) == 2
 
@@ -318,16 +319,15 @@ class TestMemo:
             indexed.append(text)
             return terms(text)
 
-        monkeypatch.setattr(retrieval, "terms", counted)
+        monkeypatch.setattr(index_of_messages, "terms", counted)
         retriever = Retriever()
         retriever.find(LEASE, [], "deposit", budget=600)
-        assert len(indexed) == len(LEASE) + 2  # the query, and what stands before it
-        indexed.clear()
+        assert indexed == [each.text for each in LEASE]
         retriever.find(LEASE, [], "deposit", budget=600)
-        assert len(indexed) == 2
+        assert len(indexed) == len(LEASE)
 
     def test_of_a_very_long_message_it_holds_the_beginning(self, monkeypatch):
-        monkeypatch.setattr(retrieval, "READ", 2_000)
+        monkeypatch.setattr(index_of_messages, "READ", 2_000)
         text = f"The deposit. {'It went on and on. ' * 200} The cello. "
         for query, is_found in (("deposit", True), ("cello", False)):
             found = Retriever().find([passage(0, text)], [], query, budget=600)
