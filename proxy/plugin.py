@@ -22,7 +22,7 @@ from .prices import context_window, cost
 from .quantities import Seconds, Size
 from .response import ChatResponse, FullResponse, StreamResponse
 from .services import Services
-from .store import Store, StoreUnavailable, Versioned
+from .store import Scripting, Store, StoreUnavailable, Versioned
 from .usage import Usage
 from .wire import ChatRequest, Chunk
 
@@ -44,6 +44,7 @@ __all__ = [
     "Plugin",
     "PluginContractError",
     "RateLimited",
+    "Scripting",
     "Seconds",
     "Services",
     "Size",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from multidict import CIMultiDict
 
-    from .exchange import Caller, Exchange
+    from .exchange import Caller, Exchange, OnFinish
 
     Message: TypeAlias = Mapping[str, Any]
 
@@ -136,6 +136,10 @@ class ChatRequest:
         """A copy without these top-level fields of the body."""
         present = [name for name in names if name in self.body]
         return self.replace(**dict.fromkeys(present, self.REMOVED)) if present else self
+
+    def on_finish(self, callback: OnFinish) -> None:
+        """Call back once when the exchange has ended, however it ends: also without an answer."""
+        self.exchange.callbacks.append(callback)
 
     def data(self) -> bytes:
         """The body to send: the bytes that came, with the changed fields spliced in."""

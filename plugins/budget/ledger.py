@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple
 
 from cachetools import LRUCache
 
-from proxy.plugin import StoreUnavailable
+from proxy.plugin import Scripting, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,13 +40,6 @@ class Entry(NamedTuple):
     key: str
     amount: int
     ttl: int
-
-
-@runtime_checkable
-class Scripting(Protocol):
-    """A store that runs scripts, as one on Redis does."""
-
-    async def run(self, script: str, keys: Sequence[str], *arguments: str) -> Any: ...
 
 
 class Ledger:

@@ -89,7 +89,7 @@ class SpendingLimit(Plugin[BudgetOptions]):
                 note(budget_refused_by=account.budget.name)
                 raise _refusal(account)
         bill = Bill(request.model, accounts)
-        request.exchange.callbacks.append(partial(self._settle, bill))  # also without an answer
+        request.on_finish(partial(self._settle, bill))  # also without an answer
         response = await call_next(request)
         bill.is_due = response.source == "upstream"
         self._warn(response, accounts, spent)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from proxy.plugin import StoreUnavailable
+from proxy.plugin import Scripting, StoreUnavailable
 
 from .buckets import Decision, LocalBuckets
 from .leases import Leases
-from .scripts import Scripting, SharedBuckets
+from .scripts import SharedBuckets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

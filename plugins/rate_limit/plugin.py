@@ -120,7 +120,7 @@ class RateLimit(Plugin[RateLimitOptions]):
         reservation = Reservation(request, decision, lease, estimate)
         if any(demand.unit != "requests" for demand in demands):
             # Not on the answer: there may never be one.
-            request.exchange.callbacks.append(partial(self._settle, reservation))
+            request.on_finish(partial(self._settle, reservation))
         response = reservation.response = await call_next(request)
         for name, value in headers(decision).items():
             response.headers[name] = value

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from .buckets import LEASE, Levels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from proxy.plugin import Scripting
 
     from .demand import Demand
 
@@ -90,13 +92,6 @@ for i = 2, #ARGV do hold(KEYS[1], ARGV[i]) end
 return 1
 """
 )
-
-
-@runtime_checkable
-class Scripting(Protocol):
-    """A store that runs scripts, as one on Redis does."""
-
-    async def run(self, script: str, keys: Sequence[str], *arguments: str) -> Any: ...
 
 
 class SharedBuckets:

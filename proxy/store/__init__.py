@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from proxy.errors import ConfigError
 
 from .address import Address
-from .contract import Store, StoreUnavailable
+from .contract import Scripting, Store, StoreUnavailable
 from .memory import MemoryStore
 from .namespace import namespaced
 from .versioned import Versioned
@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 
     OpenStore: TypeAlias = MemoryStore | RedisStore
 
-__all__ = ["MemoryStore", "Store", "StoreUnavailable", "Versioned", "namespaced", "open_store"]
+__all__ = [
+    "MemoryStore",
+    "Scripting",
+    "Store",
+    "StoreUnavailable",
+    "Versioned",
+    "namespaced",
+    "open_store",
+]
 
 
 async def open_store(settings: StoreSettings, metrics: Metrics) -> OpenStore:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from plugins.rate_limit.scripts import Scripting
-from proxy.plugin import StoreUnavailable
+from proxy.plugin import Scripting, StoreUnavailable
 from proxy.store import namespaced
 from tests.support.redis import running
 from tests.support.stores import store_at
