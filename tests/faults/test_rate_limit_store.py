@@ -276,7 +276,7 @@ async def test_limits_on_a_cluster(proxies, shared):
 async def test_limits_behind_sentinel_hold_after_a_failover(proxies):
     async with behind_sentinel() as (master, replica, sentinel):
         url = f"redis+sentinel://127.0.0.1:{sentinel.port}/store"
-        started = await proxies(url, limit(requests=20, period="24 h"))
+        started = await proxies(url, limit(requests=20, period="24 h"), timeout=PATIENT)
         assert (await clients(started, 2.0, 6))[200] == 20
         await until(lambda: replica.client.keys("*requests"))
         master.freeze()
@@ -287,7 +287,7 @@ async def test_limits_behind_sentinel_hold_after_a_failover(proxies):
             await send(started[0], "bob")
             return await fallbacks(started[0]) == before
 
-        await until(is_back, 15)
+        await until(is_back, 30)
         assert (await send(started[0])).status == 429
 
 
