@@ -19,6 +19,7 @@ from aiohttp import http_parser
 
 from . import logs
 from .admin import Admin
+from .admission import Admission
 from .body import BodyBudget
 from .callers import Callers
 from .chain import build
@@ -43,8 +44,8 @@ from .upstream import Upstream
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from .chain import Layer
     from .config import Configuration
+    from .layer import Layer
     from .store import Store
 
 log = logging.getLogger("dragoman")
@@ -108,6 +109,7 @@ class Server:
             count=settings.telemetry.estimate_usage,
             capture=telemetry.captures_content,
         )
+        bodies = BodyBudget(settings.server.max_body_in_flight, telemetry.metrics)
         self._edge = Edge(
             settings.server,
             Callers(
@@ -116,10 +118,12 @@ class Server:
                 secret=self._root.secret("callers"),
             ),
             build(layers, upstream, self._meter.local),
-            Passthrough(self._connections, settings.server, telemetry.metrics),
+            Passthrough(
+                self._connections, settings.server, telemetry.metrics, Admission(layers), bodies
+            ),
             telemetry,
             Settlement(settings, self._meter, self._tasks, telemetry),
-            BodyBudget(settings.server.max_body_in_flight, telemetry.metrics),
+            bodies,
             transparent=not layers,
         )
         self._api = Listener(self._edge, settings.server)
