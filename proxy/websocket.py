@@ -104,6 +104,7 @@ async def relay_websocket(
             exchange.error = error
             exchange.status_word = "failed"
             exchange.termination = error.reported_code or "refused"
+            await _close(upstream)  # first: when the client is gone, nothing more is done for it
             await _close(client, _REFUSED, exchange.termination.encode())
         if upstream.close_code == _BROKEN and http.transport is not None:
             http.transport.close()  # the client shall see that it broke, too
