@@ -77,6 +77,7 @@ class SpendingLimit(Plugin[BudgetOptions]):
         super().__init__(config, services)
         self._ledger = Ledger(services.store)
         self._running = Running()
+        self._zones: dict[str, ZoneInfo] = {}
         self.now: Callable[[ZoneInfo], datetime] = current
         counter = services.metrics.counter
         self._refused = counter("budget_refused", "Requests beyond a budget.", ["budget"])
@@ -85,6 +86,8 @@ class SpendingLimit(Plugin[BudgetOptions]):
 
     async def start(self) -> None:
         await asyncio.to_thread(cost, "gpt-4o", Usage(1, 1))  # the first one takes half a second
+        names = {self.config.timezone, *self.config.timezones.values()}
+        self._zones = await asyncio.to_thread(lambda: {name: ZoneInfo(name) for name in names})
 
     async def stop(self) -> None:
         await self._ledger.write()
@@ -138,7 +141,7 @@ class SpendingLimit(Plugin[BudgetOptions]):
     def _zone(self, name: str) -> ZoneInfo:
         zones = self.config.timezones.items()
         fitting = (zone for glob, zone in zones if fnmatchcase(name, glob))
-        return ZoneInfo(next(fitting, self.config.timezone))
+        return self._zones[next(fitting, self.config.timezone)]
 
     def _warn(
         self,

@@ -265,6 +265,7 @@ async def test_each_answer_of_a_websocket_is_told_and_one_that_is_too_much_ends_
             await socket.send(TEXT, b'{"type":"delta","delta":"\\"usage\\""}')
             await socket.send(TEXT, b'{"type":"response.done","response":' + USAGE + b"}")
         frame = await socket.receive()
+        assert frame is not None
         told.append(("upstream", frame.code))
         await socket.close(1000)
         done.set()
@@ -274,8 +275,11 @@ async def test_each_answer_of_a_websocket_is_told_and_one_that_is_too_much_ends_
         assert (await handshake(client, "/v1/realtime?model=m")).status == 101
         socket = client_socket(client)
         for _ in range(4):
-            assert (await socket.receive()).kind == TEXT
+            frame = await socket.receive()
+            assert frame is not None
+            assert frame.kind == TEXT
         closed = await socket.receive()
+        assert closed is not None
         assert (closed.code, closed.reason) == (1008, "rate_limit_exceeded")
         await socket.close(1008)
         assert await socket.receive() is None
