@@ -113,7 +113,7 @@ class Passthrough:
             if data or not body.is_eof():
                 body = _rest(data or [], body, self._settings.body_timeout)
             await go_ahead(http)
-        if exchange.is_metered:
+        if exchange.is_metered and exchange.method == "POST":
             coding.ask_for_readable(fields)
         response = await self._connections.open(exchange, target, fields, body)
         incoming = self._connections.incoming(exchange, response)

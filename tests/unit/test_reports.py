@@ -24,8 +24,11 @@ USAGE = {"input_tokens": 7, "input_tokens_details": {"cached_tokens": 2}, "outpu
 TOLD = Usage(7, 3, cached_tokens=2)
 
 
-def outlined(data, size):
+def outlined(data, size, *, is_long=True):
+    """`is_long`: it is read as documents are that are too long to be kept."""
     outline = Outline()
+    if is_long:
+        outline._short = None
     for start in range(0, len(data), size):
         outline.feed(data[start : start + size])
     return outline
@@ -41,8 +44,9 @@ def test_a_usage_is_found_wherever_it_stands_and_nothing_is_taken_for_one(
         document.update(parts[name])
     data = msgspec.json.encode(document)
     if is_spaced:
-        data = msgspec.json.format(data, indent=1).replace(b'":', b'" \n:')
+        data = msgspec.json.format(data, indent=1).replace(b'":', b'"  :')
     assert outlined(data, size).report() == Report(TOLD, "m")
+    assert outlined(data, size, is_long=False).report() == Report(TOLD, "m")
     del document["usage"]
     assert outlined(msgspec.json.encode(document), size).report() is None
     assert outlined(data[:-1], size).report() is None
@@ -51,7 +55,7 @@ def test_a_usage_is_found_wherever_it_stands_and_nothing_is_taken_for_one(
 def test_what_is_kept_of_an_answer_is_bounded():
     vectors = [{"embedding": [0.5] * 1_000, "text": "x" * 1_000} for _ in range(200)]
     body = {"data": vectors, "text": "y" * 100_000, "usage": {"prompt_tokens": 5}}
-    outline = outlined(msgspec.json.encode(body), 65_536)
+    outline = outlined(msgspec.json.encode(body), 50_000, is_long=False)
     assert len(outline._kept) < 100
     assert outline.report() == Report(Usage(5, 0))
     endless = outlined(b"[" + b"1," * MAX_KEPT, 1_000)
