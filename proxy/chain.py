@@ -8,21 +8,19 @@ did is noted, so that no author has to.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import deque
 from contextlib import aclosing
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from . import tasks, telemetry
+from . import tasks
 from .answer import LocalEvents
 from .errors import APIError, PluginContractError, PluginUnavailable
-from .exchange import CURRENT_MARK, Mark
+from .exchange import Mark
+from .layer import is_meant, report, run
 from .own_time import OwnTime
 from .response import ChatResponse, FullResponse, StreamResponse, closing
-from .throttle import Throttle
 from .watch import AnswerFacts
 from .wire import ChatRequest, Chunk
 
@@ -37,26 +35,12 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from .exchange import Phase
-    from .plugin import CallNext, Plugin
+    from .layer import Layer
+    from .plugin import CallNext
     from .response import Transform
     from .usage import Usage
 
     CountAnswer: TypeAlias = Callable[[ChatRequest, str], Awaitable[Usage]]
-
-log = logging.getLogger("dragoman.chain")
-_tracebacks = Throttle()
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """A plugin with the keys that every `[[plugins]]` table takes."""
-
-    plugin: Plugin[Any]
-    name: str
-    timeout: float | None = 1.0
-    on_error: Literal["open", "closed"] = "closed"
-    shadow: bool = False
-    matches: Callable[[ChatRequest], bool] | None = None
 
 
 def build(layers: Sequence[Layer], upstream: CallNext, count: CountAnswer) -> CallNext:
@@ -140,24 +124,14 @@ class Guard:
 
     async def _run(self, request: ChatRequest, call_next: Next, mark: Mark) -> ChatResponse:
         """Call the plugin under its clock."""
-        layer, start = self._layer, time.perf_counter()
+        layer = self._layer
         clock = call_next.clock = OwnTime(layer.timeout)
-        clock.since = start
-        token = CURRENT_MARK.set(mark)
         try:
-            with telemetry.parent_for_plugin(request.exchange.trace, mark):
-                response = await layer.plugin.handle(request, call_next)
-            clock.withdraw()
-        except BaseException as caught:
-            error = clock.verdict(caught)
-            if error is caught:
-                raise
-            raise error from caught
+            response = await run(
+                layer, request.exchange, mark, clock, lambda it: it.handle(request, call_next)
+            )
         finally:
-            clock.stop()
-            CURRENT_MARK.reset(token)
-            mark.own_seconds = time.perf_counter() - start - call_next.inside
-            mark.end_ns = request.exchange.now_ns()
+            mark.own_seconds -= call_next.inside
         if not isinstance(response, ChatResponse):
             kind = type(response).__name__
             raise PluginContractError(f"handle() returned {kind}, not a ChatResponse")
@@ -170,7 +144,7 @@ class Guard:
         inner, failure = call_next.response, call_next.failure
         if error is failure and not self._is_to_blame(request, call_next):
             raise error
-        if isinstance(error, (APIError, KeyboardInterrupt)) or tasks.is_cancellation(error):
+        if is_meant(error):
             if isinstance(error, APIError):
                 mark.outcome = "reject"
                 request.exchange.source = self._layer.name
@@ -284,21 +258,6 @@ class Guard:
             request.exchange.source = source
 
 
-def report(layer: Layer, mark: Mark, error: BaseException) -> None:
-    """Note and log that a plugin failed; with a traceback once a minute for each kind."""
-    mark.outcome = "error"
-    mark.error_type = type(error).__name__
-    mark.attributes["dragoman.plugin.on_error"] = layer.on_error
-    with_traceback = _tracebacks.allows(layer.name, type(error))
-    log.error(
-        "plugin %s failed, on_error=%s: %s",
-        layer.name,
-        layer.on_error,
-        error if isinstance(error, PluginContractError) else type(error).__name__,
-        exc_info=error if with_traceback else None,
-    )
-
-
 def guard_stream(transform: Transform, layer: Layer, mark: Mark) -> Transform:
     """Let a failure inside a stream go as far as `on_error` says: `closed` ends the stream with an
     error, `open` goes on with the chunks that the plugin has not given back, unchanged.
@@ -359,7 +318,7 @@ async def _guarded(
         yield chunk
 
 
-RUNS_PLUGIN = (Guard._run.__code__, _guarded.__code__)  # noqa: SLF001
+RUNS_PLUGIN = (run.__code__, _guarded.__code__)
 """The code whose frame, on a stack, says which plugin runs: the name of its `layer`."""
 
 

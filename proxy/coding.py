@@ -10,6 +10,8 @@ from .errors import UpstreamInvalid
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from multidict import CIMultiDict
+
 READABLE = ("gzip", "deflate", "identity")
 """What we can read: an upstream is asked for nothing else if a plugin may look at the answer."""
 
@@ -39,6 +41,13 @@ def reader(coding: str) -> Callable[[bytes], bytes] | None:
         return plain
 
     return decode
+
+
+def ask_for_readable(fields: CIMultiDict[str]) -> None:
+    """Offer an upstream no coding that we cannot read."""
+    if "Accept-Encoding" in fields:
+        offers = ",".join(fields.popall("Accept-Encoding"))
+        fields["Accept-Encoding"] = acceptable(offers)
 
 
 def acceptable(accept_encoding: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import re
 import time
 from typing import TYPE_CHECKING
 
@@ -26,7 +25,7 @@ from .errors import (
 )
 from .exchange import Exchange
 from .listener import ClientTooSlow, Head, Output, Whole, check_framing, error_answer, send_whole
-from .passthrough import plainly
+from .paths import plainly
 from .response import FullResponse, StreamResponse
 from .throttle import Throttle
 from .wire import ChatRequest, Received
@@ -50,7 +49,6 @@ _warnings = Throttle()
 
 CHAT = "/v1/chat/completions"
 _GOING_DOWN = "The proxy is shutting down."
-_SESSION = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 class Edge:
@@ -173,8 +171,7 @@ class Edge:
                 received.body  # noqa: B018  # decoded once, strictly, before any plugin looks
             except strictjson.JSONError as error:
                 raise InvalidRequest(str(error), code="invalid_json") from None
-        session = options.get("session", "")
-        exchange.session = session if _SESSION.fullmatch(session) else None
+        exchange.session = headers.session(options)
         request = ChatRequest(
             id=exchange.id,
             caller=exchange.caller or ANONYMOUS,

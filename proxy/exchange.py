@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from .errors import APIError
-    from .usage import Usage
+    from .usage import Report, Usage
     from .wire import ChatRequest
 
     OnFinish: TypeAlias = Callable[["Outcome"], Awaitable[None]]
+    OnUsage: TypeAlias = Callable[[Report], Awaitable[None]]
 
 Phase = Literal["request", "response", "stream"]
 PluginOutcome = Literal["pass", "modify", "respond", "reject", "error", "skip"]
@@ -137,8 +138,8 @@ class Exchange:
     """Time in which there was nothing to do but to wait for the upstream."""
     rewrites: list[tuple[Mark, ChatRequest, ChatRequest]] = field(default_factory=list)
     """Plugins that changed the messages, with the request before and after: to be counted."""
-    rehearsals: list[asyncio.Task[None]] = field(default_factory=list)
-    """Plugins in shadow mode that still run."""
+    rehearsals: list[asyncio.Task[Any]] = field(default_factory=list)
+    """Plugins in shadow mode that still run, and such as are told of a usage."""
     saved_tokens: int = 0
 
     # how it ended
@@ -155,10 +156,26 @@ class Exchange:
     upstream_error: str | None = None
     """The `error.code` of the upstream, where it answered with an error."""
     callbacks: list[OnFinish] = field(default_factory=list)
+    usage_callbacks: list[OnUsage] = field(default_factory=list)
+    """Who is told what the answer to a forwarded request reports."""
+    untold: list[Report] = field(default_factory=list)
+    """What it has reported, and nobody has been told yet."""
 
     def now_ns(self) -> int:
         """The time now, by the clock as it stood when the exchange began: clocks jump."""
         return self.start_ns + int((time.perf_counter() - self.start) * 1e9)
+
+    @property
+    def is_metered(self) -> bool:
+        """Does somebody want to know what a forwarded answer reports, or may come to want it?"""
+        return bool(self.usage_callbacks or (self.rehearsals and not self.is_chat))
+
+    def reported(self, report: Report) -> None:
+        """The answer to a forwarded request tells a usage: its only one, or one more."""
+        usage = self.facts.usage
+        self.facts.usage = report.usage if usage is None else usage + report.usage
+        self.model = report.model or self.model
+        self.untold.append(report)
 
     def outcome(self) -> Outcome:
         reasons = self.facts.finish_reasons

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from multidict import CIMultiDict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 # RFC 9110, section 7.6.1, and what the field has learned to add: Keep-Alive and Proxy-Connection
 # come from old clients, Alt-Svc would send the client past the proxy.
@@ -34,6 +34,7 @@ _ENDS_HERE = HOP_BY_HOP | {"host", "expect", "content-length"}
 OURS = "x-dragoman-"
 """Headers with this prefix are spoken between a client and us; they never reach the upstream."""
 
+_SESSION = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -80,6 +81,12 @@ def _without(headers: CIMultiDict[str], named: list[str]) -> CIMultiDict[str]:
     for name in named:
         headers.popall(name.strip(), None)
     return headers
+
+
+def session(options: Mapping[str, str]) -> str | None:
+    """The conversation that a request's own headers for us name."""
+    named = options.get("session", "")
+    return named if _SESSION.fullmatch(named) else None
 
 
 def valid_request_id(value: str | None) -> str | None:

@@ -15,7 +15,7 @@ from .throttle import Throttle
 if TYPE_CHECKING:
     from prometheus_client import Histogram
 
-    from .chain import Layer
+    from .layer import Layer
 
 log = logging.getLogger("dragoman.loop")
 

@@ -7,6 +7,7 @@ from typing import ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from .admission import Forwarded
 from .answer import alongside, answer
 from .endpoints import Endpoint, EndpointRequest, EndpointResponse
 from .errors import (
@@ -26,7 +27,7 @@ from .quantities import Seconds, Size
 from .response import ChatResponse, FullResponse, StreamResponse
 from .services import Services
 from .store import Scripting, Store, StoreUnavailable, Versioned
-from .usage import Usage
+from .usage import Report, Usage
 from .wire import ChatRequest, Chunk
 
 CallNext: TypeAlias = Callable[[ChatRequest], Awaitable[ChatResponse]]
@@ -43,6 +44,7 @@ __all__ = [
     "Endpoint",
     "EndpointRequest",
     "EndpointResponse",
+    "Forwarded",
     "FullResponse",
     "InvalidRequest",
     "NotFound",
@@ -52,6 +54,7 @@ __all__ = [
     "Plugin",
     "PluginContractError",
     "RateLimited",
+    "Report",
     "Scripting",
     "Seconds",
     "Services",
@@ -102,7 +105,7 @@ class Plugin(Generic[OptionsT]):
 
     enforces: ClassVar[bool] = False
     """Whether it is there to keep a rule, as moderation and limits are.  Endpoints that go round
-    such a plugin are named at start."""
+    such a plugin, because it has no admit(), are named at start."""
 
     def __init__(self, config: OptionsT, services: Services) -> None:
         self.config = config
@@ -128,6 +131,23 @@ class Plugin(Generic[OptionsT]):
     def endpoints(self) -> Sequence[Endpoint]:
         """What the plugin answers by itself: asked once, after start()."""
         return ()
+
+    async def admit(self, forwarded: Forwarded) -> None:
+        """Let a request to another path go on, before anything of it reaches the upstream.
+
+        Refuse it:                       raise RateLimited("...")
+        Add a header to the answer:      forwarded.headers["x-ratelimit-limit-requests"] = "60"
+        Count what the answer reports:   forwarded.on_usage(self.charge)
+        Settle accounts afterwards:      forwarded.on_finish(self.settle)
+
+        Bodies go on as they come, both ways, and no plugin sees them.  A class that does not
+        override this is not asked.
+        """
+
+    @classmethod
+    def sees_forwarded(cls) -> bool:
+        """Whether it is asked about requests to other paths than chat completions."""
+        return cls.admit is not Plugin.admit
 
     async def stop(self) -> None:
         """Close what start() opened.  Called in reverse order, also when a later start() failed."""

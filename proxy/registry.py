@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fnmatch import translate
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
 from . import discovery
-from .chain import Layer
+from .admission import Forwarded
 from .discovery import NotAPlugin
 from .fields import keys
+from .layer import Layer
 from .plugin import Plugin
 from .quantities import Seconds
 from .settings import Section
@@ -35,7 +35,9 @@ class Match(Section):
     """Which requests a plugin sees: those that fit one pattern of each kind."""
 
     models: Globs | None = None
-    """Patterns of the requested model, such as "gpt-4o*"."""
+    """Patterns of the requested model, such as "gpt-4o*".  Of requests to other paths than chat
+    completions, those fit that name such a model, and those that send messages to one they do not
+    name where the proxy looks."""
 
     callers: Globs | None = None
     """Patterns of the caller: its name in [[keys]], or else its id."""
@@ -127,20 +129,22 @@ def build_layers(
     return tuple(each.layer(services_for(each.name)) for each in chosen)
 
 
-def predicate(match: Match) -> Callable[[ChatRequest], bool] | None:
+def predicate(match: Match) -> Callable[[ChatRequest | Forwarded], bool] | None:
     """Whether a request is one that a plugin sees; None if it sees all of them."""
     wanted = [
         (read, re.compile("|".join(map(translate, globs))).match)
         for read, globs in (
-            (attrgetter("model"), match.models),
-            (_caller, match.callers),
-            (attrgetter("exchange.path"), match.paths),
+            (_models, match.models),
+            (_callers, match.callers),
+            (_paths, match.paths),
         )
         if globs is not None
     ]
     if not wanted:
         return None
-    return lambda request: all(fits(read(request)) for read, fits in wanted)
+    return lambda request: all(
+        (found := read(request)) is None or any(map(fits, found)) for read, fits in wanted
+    )
 
 
 def doubtful_order(chosen: Sequence[Chosen]) -> Iterator[tuple[Place, str]]:
@@ -194,8 +198,21 @@ def _description(use: str) -> str:
     return (plugin.__doc__ or "").strip().partition("\n")[0]
 
 
-def _caller(request: ChatRequest) -> str:
-    return request.caller.name or request.caller.id
+def _models(request: ChatRequest | Forwarded) -> tuple[str, ...] | None:
+    """None: it fits whatever is asked for."""
+    if isinstance(request, Forwarded) and request.may_be_any_model:
+        return None
+    return (request.model or "",)
+
+
+def _callers(request: ChatRequest | Forwarded) -> tuple[str, ...]:
+    return (request.caller.name or request.caller.id,)
+
+
+def _paths(request: ChatRequest | Forwarded) -> tuple[str, ...]:
+    """As it is spelled, and as a lenient server reads it."""
+    spelled = request.exchange.path
+    return (spelled, request.path) if isinstance(request, Forwarded) else (spelled,)
 
 
 def _choose(draft: Draft, place: Place, given: dict[str, Any]) -> Chosen | None:

@@ -19,6 +19,7 @@ from aiohttp import http_parser
 
 from . import logs
 from .admin import Admin
+from .admission import Admission
 from .body import BodyBudget
 from .callers import Callers
 from .chain import build
@@ -44,8 +45,8 @@ from .upstream import Upstream
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from .chain import Layer
     from .config import Configuration
+    from .layer import Layer
     from .store import Store
 
 log = logging.getLogger("dragoman")
@@ -109,8 +110,8 @@ class Server:
             count=settings.telemetry.estimate_usage,
             capture=telemetry.captures_content,
         )
-        budget = BodyBudget(settings.server.max_body_in_flight, telemetry.metrics)
-        endpoints = Endpoints((e for layer in layers for e in layer.plugin.endpoints()), budget)
+        bodies = BodyBudget(settings.server.max_body_in_flight, telemetry.metrics)
+        endpoints = Endpoints((e for layer in layers for e in layer.plugin.endpoints()), bodies)
         self._edge = Edge(
             settings.server,
             Callers(
@@ -119,11 +120,13 @@ class Server:
                 secret=self._root.secret("callers"),
             ),
             build(layers, upstream, self._meter.local),
-            Passthrough(self._connections, settings.server, telemetry.metrics),
+            Passthrough(
+                self._connections, settings.server, telemetry.metrics, Admission(layers), bodies
+            ),
             endpoints,
             telemetry,
             Settlement(settings, self._meter, self._tasks, telemetry),
-            budget,
+            bodies,
             transparent=not layers,
         )
         self._api = Listener(self._edge, settings.server)

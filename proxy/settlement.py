@@ -6,17 +6,21 @@ import asyncio
 import logging
 import random
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from .errors import APIError
 from .tasks import is_cancellation
 
 if TYPE_CHECKING:
-    from .exchange import Exchange, OnFinish, Outcome
+    from collections.abc import Awaitable, Callable
+
+    from .exchange import Exchange
     from .metering import Meter
     from .settings import Settings
     from .tasks import Tasks
     from .telemetry import Telemetry
 
+T = TypeVar("T")
 log = logging.getLogger("dragoman.settlement")
 
 CALLBACK_SECONDS = 10.0
@@ -41,6 +45,7 @@ class Settlement:
         verify = bool(self._verified) and random.random() < self._verified
         if (
             exchange.callbacks
+            or exchange.untold
             or exchange.rewrites
             or exchange.rehearsals
             or self._lacks_usage(exchange)
@@ -69,17 +74,34 @@ class Settlement:
                 elif verify and (usage := exchange.facts.usage) is not None and usage.exact:
                     await self._meter.verify(exchange.sent, usage)
             await self._meter.rewrites(exchange)
+            await tell_usage(exchange)
             outcome = exchange.outcome()
             for callback in exchange.callbacks:
-                await self._call(exchange, callback, outcome)
+                await _call(exchange, callback, outcome)
         finally:
             self._telemetry.finish(exchange, seconds)
 
-    async def _call(self, exchange: Exchange, callback: OnFinish, outcome: Outcome) -> None:
-        try:
-            async with asyncio.timeout(CALLBACK_SECONDS):
-                await callback(outcome)
-        except BaseException as error:
-            if is_cancellation(error):
-                raise
-            log.exception("on_finish of %s failed: %s", exchange.id, type(error).__name__)
+
+async def tell_usage(exchange: Exchange) -> APIError | None:
+    """Tell plugins what an answer has reported.  If one of them has enough, its reason."""
+    verdict = None
+    while exchange.untold:
+        report = exchange.untold.pop(0)
+        for callback in exchange.usage_callbacks:
+            verdict = await _call(exchange, callback, report) or verdict
+    return verdict
+
+
+async def _call(
+    exchange: Exchange, callback: Callable[[T], Awaitable[None]], told: T
+) -> APIError | None:
+    try:
+        async with asyncio.timeout(CALLBACK_SECONDS):
+            await callback(told)
+    except APIError as error:
+        return error
+    except BaseException as error:
+        if is_cancellation(error):
+            raise
+        log.exception("a callback of %s failed: %s", exchange.id, type(error).__name__)
+    return None

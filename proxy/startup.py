@@ -58,9 +58,13 @@ def startup_lines(
             lines.append("store.secret is not set: other processes cannot use what this one stores")
     lines.append(_traces(settings, environ))
     lines.append(f"admin {admin}/healthz /readyz /metrics")
-    enforcing = [each.name for each in plugins if each.plugin.enforces and not each.shadow]
-    if enforcing and server.unguarded == "pass":
-        lines.append(f'{", ".join(enforcing)} cannot see {UNGUARDED}: server.unguarded = "pass"')
+    blind = [
+        each.name
+        for each in plugins
+        if each.plugin.enforces and not each.plugin.sees_forwarded() and not each.shadow
+    ]
+    if blind and server.unguarded == "pass":
+        lines.append(f'{", ".join(blind)} cannot see {UNGUARDED}: server.unguarded = "pass"')
     return lines
 
 

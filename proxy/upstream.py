@@ -99,10 +99,9 @@ class Upstream:
     ) -> aiohttp.ClientResponse:
         """One logical call: with the retries that the operator wants, and no others."""
         fields = request.received.headers
-        if (asked or not self._transparent) and "Accept-Encoding" in fields:
+        if asked or not self._transparent:
             fields = fields.copy()
-            offers = ",".join(fields.popall("Accept-Encoding"))
-            fields["Accept-Encoding"] = coding.acceptable(offers)
+            coding.ask_for_readable(fields)
         retries = 0
         while True:
             response = await self._connections.open(exchange, request.received.target, fields, body)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSMsgType, web
@@ -12,10 +13,13 @@ from aiohttp import WSMsgType, web
 from . import headers, tasks
 from .callers import KEY_PROTOCOL
 from .connections import Refusal
-from .errors import InvalidRequest
+from .errors import APIError, InvalidRequest
 from .listener import ClientTooSlow, Whole, send_whole
+from .reports import message_report
+from .settlement import tell_usage
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
     from typing import TypeAlias
 
     from aiohttp import ClientWebSocketResponse, WSMessage
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from .exchange import Exchange
 
     Socket: TypeAlias = ClientWebSocketResponse | web.WebSocketResponse
+    Watch: TypeAlias = Callable[[str], Awaitable[APIError | None]]
 
 # It logs the protocols a client offers, and browsers put their key among them.
 logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
@@ -38,6 +43,7 @@ _HANDSHAKE = (
 )
 _OK = 1000  # stands for a close frame without a code, which aiohttp cannot send
 _BROKEN = 1006  # "there was no close frame"
+_REFUSED = 1008  # "a message that violates its policy"
 _SENT = frozenset((WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG))
 
 CLOSE_SECONDS = 2.0
@@ -50,8 +56,12 @@ async def relay_websocket(
     connections: Connections,
     target: str,
     write_timeout: float,
+    added: Mapping[str, str],
 ) -> web.StreamResponse:
-    """Join a client's WebSocket to one of the upstream's, until either ends.  ClientTooSlow."""
+    """Join a client's WebSocket to one of the upstream's, until either ends.  ClientTooSlow.
+
+    `added` are headers of the handshake's answer.
+    """
     if not web.WebSocketResponse().can_prepare(http):
         raise InvalidRequest("The handshake is none of a WebSocket.")
     forwarded, _ = headers.for_upstream(http.headers.items())
@@ -73,6 +83,7 @@ async def relay_websocket(
             body=refusal.body,
             headers=headers.for_client(refusal.headers),
         )
+        answer.headers.update(added)
         await send_whole(http, answer, 60)
         return answer
     try:
@@ -84,8 +95,17 @@ async def relay_websocket(
             max_msg_size=0,
         )
         client.headers.extend(_without_handshake(headers.for_client(head)))
+        client.headers.update(added)
         await client.prepare(http)
-        await _join(client, upstream, write_timeout)
+        watch = partial(_count, exchange) if exchange.is_metered else None
+        try:
+            await _join(client, upstream, write_timeout, watch)
+        except APIError as error:
+            exchange.error = error
+            exchange.status_word = "failed"
+            exchange.termination = error.reported_code or "refused"
+            await _close(upstream)  # first: when the client is gone, nothing more is done for it
+            await _close(client, _REFUSED, exchange.termination.encode())
         if upstream.close_code == _BROKEN and http.transport is not None:
             http.transport.close()  # the client shall see that it broke, too
     finally:
@@ -99,11 +119,28 @@ def _without_handshake(fields: Any) -> Any:
     return fields
 
 
+async def _count(exchange: Exchange, message: str) -> APIError | None:
+    """Tell plugins if an answer reports its usage; the reason, if one of them has enough."""
+    report = message_report(message)
+    if report is None:
+        return None
+    exchange.reported(report)
+    # Not to be cancelled with the socket: what was used is to be paid.
+    telling = tasks.start(tell_usage(exchange), name="websocket usage")
+    exchange.rehearsals = [task for task in exchange.rehearsals if not task.done()] + [telling]
+    return await asyncio.shield(telling)
+
+
 async def _join(
-    client: web.WebSocketResponse, upstream: ClientWebSocketResponse, write_timeout: float
+    client: web.WebSocketResponse,
+    upstream: ClientWebSocketResponse,
+    write_timeout: float,
+    watch: Watch | None,
 ) -> None:
-    """Carry messages both ways until one side is closed."""
-    to_client = tasks.start(_pump(upstream, client, write_timeout), name="websocket to client")
+    """Carry messages both ways until one side is closed.  The APIError that `watch` returns."""
+    to_client = tasks.start(
+        _pump(upstream, client, write_timeout, watch), name="websocket to client"
+    )
     pumps = {
         to_client,
         tasks.start(_pump(client, upstream, write_timeout), name="websocket to upstream"),
@@ -122,13 +159,19 @@ async def _join(
             raise failure
 
 
-async def _pump(source: Socket, sink: Socket, write_timeout: float) -> None:
+async def _pump(
+    source: Socket, sink: Socket, write_timeout: float, watch: Watch | None = None
+) -> None:
     while True:
         message = await source.receive()
         if message.type not in _SENT:
             break
         async with asyncio.timeout(write_timeout or None):
             await _send(sink, message)
+        if watch is not None and message.type is WSMsgType.TEXT:
+            verdict = await watch(message.data)
+            if verdict is not None:
+                raise verdict
     if message.type is WSMsgType.CLOSE:
         code, reason = message.data or _OK, (message.extra or "").encode()
         await _close(sink, code, reason)

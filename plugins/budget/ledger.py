@@ -63,13 +63,15 @@ class Ledger:
             self._known.update({key: int(value or 0) for key, value in zip(keys, values)})  # noqa: B905
         return [self._known.get(key, 0) + self._waiting(key) for key in keys]
 
-    async def add(self, key: str, amount: int, ttl: int) -> None:
-        """Add to a counter that lives for so many seconds more, 0 for ever."""
+    async def add(self, key: str, amount: int, ttl: int) -> int:
+        """Add to a counter that lives for so many seconds more, 0 for ever; its sum, as far as this
+        process knows."""
         if self._scripting is None or len(self._unwritten) >= UNWRITTEN:
             self._known[key] = self._known.get(key, 0) + amount
-            return
-        self._unwritten[secrets.token_hex(8)] = Entry(key, amount, ttl)
-        await self.write()
+        else:
+            self._unwritten[secrets.token_hex(8)] = Entry(key, amount, ttl)
+            await self.write()
+        return self._known.get(key, 0) + self._waiting(key)
 
     async def write(self) -> None:
         """Write what waits, as far as Redis takes it."""

@@ -16,12 +16,22 @@ from proxy.plugin import Plugin, RateLimited, Usage, cost, note
 from .ledger import MARGIN, Ledger
 from .options import BudgetOptions
 from .periods import current, period_at
+from .running import Running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, MutableMapping, Sequence
     from datetime import datetime
 
-    from proxy.plugin import Caller, CallNext, ChatRequest, ChatResponse, Outcome, Services
+    from proxy.plugin import (
+        Caller,
+        CallNext,
+        ChatRequest,
+        ChatResponse,
+        Forwarded,
+        Outcome,
+        Report,
+        Services,
+    )
 
     from .options import Budget, Price
 
@@ -39,6 +49,8 @@ class Account(NamedTuple):
 
     budget: Budget
     key: str
+    holder: str
+    """Whose budget it is, in whatever period."""
     ttl: int
     limit: int
 
@@ -49,6 +61,8 @@ class Bill:
 
     model: str
     accounts: Sequence[Account]
+    aside: Sequence[int]
+    """What was set aside of each account."""
     is_due: bool = True
     """False for answers that plugins made."""
 
@@ -62,6 +76,8 @@ class SpendingLimit(Plugin[BudgetOptions]):
     def __init__(self, config: BudgetOptions, services: Services) -> None:
         super().__init__(config, services)
         self._ledger = Ledger(services.store)
+        self._running = Running()
+        self._zones: dict[str, ZoneInfo] = {}
         self.now: Callable[[ZoneInfo], datetime] = current
         counter = services.metrics.counter
         self._refused = counter("budget_refused", "Requests beyond a budget.", ["budget"])
@@ -70,6 +86,8 @@ class SpendingLimit(Plugin[BudgetOptions]):
 
     async def start(self) -> None:
         await asyncio.to_thread(cost, "gpt-4o", Usage(1, 1))  # the first one takes half a second
+        names = {self.config.timezone, *self.config.timezones.values()}
+        self._zones = await asyncio.to_thread(lambda: {name: ZoneInfo(name) for name in names})
 
     async def stop(self) -> None:
         await self._ledger.write()
@@ -82,18 +100,34 @@ class SpendingLimit(Plugin[BudgetOptions]):
         accounts = self._accounts(request.caller)
         if not accounts:
             return await call_next(request)
-        spent = await self._ledger.spent([account.key for account in accounts])
-        for account, amount in zip(accounts, spent, strict=True):
-            if amount >= account.limit:
-                self._refused.labels(account.budget.name).inc()
-                note(budget_refused_by=account.budget.name)
-                raise _refusal(account)
-        bill = Bill(request.model, accounts)
+        spent = await self._unspent(accounts)
+        bill = Bill(request.model, accounts, self._running.begin(accounts))
         request.on_finish(partial(self._settle, bill))  # also without an answer
         response = await call_next(request)
         bill.is_due = response.source == "upstream"
-        self._warn(response, accounts, spent)
+        self._warn(response.headers, accounts, spent)
         return response
+
+    async def admit(self, forwarded: Forwarded) -> None:
+        accounts = self._accounts(forwarded.caller)
+        if not accounts:
+            return
+        spent = await self._unspent(accounts)
+        forwarded.on_usage(partial(self._charge, forwarded))
+        if forwarded.method == "POST":
+            amounts = self._running.begin(accounts)
+            forwarded.on_finish(partial(self._give_back, accounts, amounts))
+        self._warn(forwarded.headers, accounts, spent)
+
+    async def _unspent(self, accounts: Sequence[Account]) -> Sequence[int]:
+        """What has been spent of each; InsufficientQuota if that is all, with what is running."""
+        spent = await self._ledger.spent([account.key for account in accounts])
+        for account, amount in zip(accounts, spent, strict=True):
+            if amount + self._running.aside(account) >= account.limit:
+                self._refused.labels(account.budget.name).inc()
+                note(budget_refused_by=account.budget.name)
+                raise _refusal(account)
+        return spent
 
     def _accounts(self, caller: Caller) -> list[Account]:
         name = caller.name or caller.id
@@ -107,10 +141,13 @@ class SpendingLimit(Plugin[BudgetOptions]):
     def _zone(self, name: str) -> ZoneInfo:
         zones = self.config.timezones.items()
         fitting = (zone for glob, zone in zones if fnmatchcase(name, glob))
-        return ZoneInfo(next(fitting, self.config.timezone))
+        return self._zones[next(fitting, self.config.timezone)]
 
     def _warn(
-        self, response: ChatResponse, accounts: Sequence[Account], spent: Sequence[int]
+        self,
+        headers: MutableMapping[str, str],
+        accounts: Sequence[Account],
+        spent: Sequence[int],
     ) -> None:
         """Say which budgets are nearly spent."""
         told = []
@@ -119,28 +156,49 @@ class SpendingLimit(Plugin[BudgetOptions]):
                 self._warned.labels(account.budget.name).inc()
                 told.append(f"{account.budget.name};spent={amount / account.limit:.2f}")
         if told:
-            response.headers["x-dragoman-budget"] = ", ".join(told)
+            headers["x-dragoman-budget"] = ", ".join(told)
 
     async def _settle(self, bill: Bill, outcome: Outcome) -> None:
-        usage = outcome.usage
-        if usage is None or not bill.is_due:
-            return
-        tokens = usage.prompt_tokens + usage.completion_tokens
-        money = self._cost(bill.model, usage) if any(a.budget.usd for a in bill.accounts) else 0
-        for account in bill.accounts:
-            amount = tokens if account.budget.usd is None else money
-            await self._ledger.add(account.key, amount, account.ttl)
+        try:
+            if outcome.usage is not None and bill.is_due:
+                await self._add(bill.accounts, outcome.usage, bill.model)
+        finally:
+            self._running.end(bill.accounts, bill.aside)
 
-    def _cost(self, model: str, usage: Usage) -> int:
-        """In billionths of a dollar."""
+    async def _charge(self, forwarded: Forwarded, report: Report) -> None:
+        """Add up what an answer cost, in the period in which it ended: a WebSocket lasts."""
+        accounts = self._accounts(forwarded.caller)
+        await self._add(accounts, report.usage, report.model or "", forwarded.model or "")
+
+    async def _give_back(
+        self, accounts: Sequence[Account], amounts: Sequence[int], _: Outcome
+    ) -> None:
+        self._running.end(accounts, amounts)
+
+    async def _add(self, accounts: Sequence[Account], usage: Usage, *models: str) -> None:
+        """Add to each account.  InsufficientQuota if one is spent with that, for those who care."""
+        tokens = usage.prompt_tokens + usage.completion_tokens
+        money = self._cost(models, usage) if any(a.budget.usd for a in accounts) else 0
+        exhausted = None
+        for account in accounts:
+            amount = tokens if account.budget.usd is None else money
+            self._running.learn(account, amount)
+            if await self._ledger.add(account.key, amount, account.ttl) >= account.limit:
+                exhausted = account
+        if exhausted is not None:
+            raise _refusal(exhausted)
+
+    def _cost(self, models: Sequence[str], usage: Usage) -> int:
+        """In billionths of a dollar: by the first of the names that has a price."""
         for price in self.config.prices:
-            if any(fnmatchcase(model, glob) for glob in price.models):
+            if any(fnmatchcase(model, glob) for model in models for glob in price.models):
                 return int(_at(price, usage) * NANO)
-        found = cost(model, usage, base_url=self.services.upstream)
-        if found is None:
-            self._unpriced.inc()
-            return 0
-        return int(found.total * NANO)
+        for model in models:
+            found = cost(model, usage, base_url=self.services.upstream)
+            if found is not None:
+                return int(found.total * NANO)
+        self._unpriced.inc()
+        return 0
 
 
 def _at(price: Price, usage: Usage) -> Decimal:
@@ -156,7 +214,8 @@ def _account(budget: Budget, caller: str, now: datetime) -> Account:
     tag = blake2b(who.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
     ttl = 0 if period.seconds is None else period.seconds + MARGIN
     limit = budget.tokens if budget.usd is None else int(budget.usd * NANO)
-    return Account(budget, f"{{{tag}}}:{budget.name}:{period.name}", ttl, limit or 0)
+    holder = f"{{{tag}}}:{budget.name}"
+    return Account(budget, f"{holder}:{period.name}", holder, ttl, limit or 0)
 
 
 def _refusal(account: Account) -> InsufficientQuota:

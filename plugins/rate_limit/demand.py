@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from proxy.plugin import ChatRequest
+    from proxy.plugin import ChatRequest, Forwarded
 
     from .options import Limit
     from .outputs import Estimate
@@ -58,11 +58,13 @@ class Who(NamedTuple):
     name: str
     session: str
     model: str
+    is_any_model: bool = False
+    """Nobody knows which, and it may be any: limits on models hold."""
 
     @classmethod
-    def asks(cls, request: ChatRequest) -> Who:
+    def asks(cls, request: ChatRequest | Forwarded) -> Who:
         caller = request.caller
-        model = request.model[:MODEL]
+        model = (request.model or "")[:MODEL]
         return cls(caller.id, caller.name or caller.id, request.session or "", model)
 
 
@@ -79,6 +81,15 @@ class Demands:
     def of(self, request: ChatRequest) -> tuple[Demand, ...]:
         """What the request asks, but for its tokens, which nobody has counted yet."""
         return self._remembered(Who.asks(request))
+
+    def of_forwarded(self, forwarded: Forwarded) -> tuple[Demand, ...]:
+        """The same of a request to another path.  Its tokens are charged when they are known: it
+        needs a bucket that is not empty."""
+        who = Who.asks(forwarded)._replace(is_any_model=forwarded.may_be_any_model)
+        return tuple(
+            demand._replace(charge=0.0) if demand.unit == "tokens" else demand
+            for demand in self._remembered(who)
+        )
 
     def _find(self, who: Who) -> tuple[Demand, ...]:
         tag = _digest(who.caller) if self._by_caller else SHARED_TAG
@@ -107,7 +118,8 @@ def with_tokens(demands: Sequence[Demand], estimate: Estimate) -> tuple[Demand, 
 
 def _holds(limit: Limit, who: Who) -> bool:
     models, callers = limit.match.models, limit.match.callers
-    if models and not any(fnmatchcase(who.model, glob) for glob in models):
+    fits = who.is_any_model or not models or any(fnmatchcase(who.model, g) for g in models)
+    if not fits:
         return False
     return not callers or any(fnmatchcase(who.name, glob) for glob in callers)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from proxy.plugin import Scripting, StoreUnavailable
@@ -98,6 +99,12 @@ class Limiter:
             if places := _places(demands):
                 self._leases.owe(lease, decision.buckets, places)
         self.on_freed()
+
+    async def charge(self, decision: Decision, tokens: int) -> None:
+        """Take what an answer has used, of the buckets that let its request through."""
+        demands = [demand for demand in decision.demands if demand.unit == "tokens"]
+        with suppress(StoreUnavailable):
+            await decision.buckets.settle(demands, "", [-float(tokens)] * len(demands))
 
     async def undo(self, decision: Decision, lease: str) -> None:
         """Give everything back: nothing came of the request."""

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 
     from prometheus_client import Counter
 
-    from proxy.plugin import CallNext, ChatRequest, ChatResponse, Outcome, Services
+    from proxy.plugin import (
+        CallNext,
+        ChatRequest,
+        ChatResponse,
+        Forwarded,
+        Outcome,
+        Report,
+        Services,
+    )
 
     from .buckets import Decision
     from .demand import Demand
@@ -112,11 +120,7 @@ class RateLimit(Plugin[RateLimitOptions]):
         estimate = await self._estimate(request, demands)
         if estimate is not None:
             demands = with_tokens(demands, estimate)
-        lease = f"{self._process}{next(self._numbers):x}"
-        decision = await self._reserve(request.caller.id, demands, lease)
-        self._tell(decision)
-        if not decision.allowed:
-            raise refusal(decision, request.model)
+        lease, decision = await self._let_through(request.caller.id, demands, request.model)
         reservation = Reservation(request, decision, lease, estimate)
         if any(demand.unit != "requests" for demand in demands):
             # Not on the answer: there may never be one.
@@ -125,6 +129,31 @@ class RateLimit(Plugin[RateLimitOptions]):
         for name, value in headers(decision).items():
             response.headers[name] = value
         return response
+
+    async def admit(self, forwarded: Forwarded) -> None:
+        demands = self._demands.of_forwarded(forwarded)
+        if not demands:
+            return
+        lease, decision = await self._let_through(
+            forwarded.caller.id, demands, forwarded.model or ""
+        )
+        units = {demand.unit for demand in demands}
+        if "tokens" in units:
+            forwarded.on_usage(partial(self._charge, decision))
+        if "concurrent" in units:
+            forwarded.on_finish(partial(self._free, decision, lease))
+        forwarded.headers.update(headers(decision))
+
+    async def _let_through(
+        self, caller: str, demands: Sequence[Demand], model: str
+    ) -> tuple[str, Decision]:
+        """The name of a lease, and what was reserved under it.  RateLimited if nothing was."""
+        lease = f"{self._process}{next(self._numbers):x}"
+        decision = await self._reserve(caller, demands, lease)
+        self._tell(decision)
+        if not decision.allowed:
+            raise refusal(decision, model)
+        return lease, decision
 
     async def _estimate(self, request: ChatRequest, demands: Sequence[Demand]) -> Estimate | None:
         if not any(demand.unit == "tokens" for demand in demands):
@@ -166,6 +195,13 @@ class RateLimit(Plugin[RateLimitOptions]):
             note(rate_limit_refused_by=refusing)
         if is_local:
             note(rate_limit_degraded=True)
+
+    async def _charge(self, decision: Decision, report: Report) -> None:
+        usage = report.usage
+        await self._limiter.charge(decision, usage.prompt_tokens + usage.completion_tokens)
+
+    async def _free(self, decision: Decision, lease: str, _: Outcome) -> None:
+        await self._limiter.settle(decision, lease, [0.0] * len(decision.demands))
 
     async def _settle(self, reservation: Reservation, outcome: Outcome) -> None:
         surplus = reservation.surplus(outcome)

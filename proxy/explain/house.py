@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Self
 
-    from proxy.chain import Layer
     from proxy.config import Configuration
+    from proxy.layer import Layer
     from proxy.store import Store
     from proxy.wire import ChatRequest
 

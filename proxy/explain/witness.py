@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from proxy.answer import answer
-from proxy.chain import Layer, build
+from proxy.chain import build
 from proxy.errors import InvalidRequest, PluginContractError
 from proxy.exchange import CURRENT_MARK
 from proxy.plugin import Options, Plugin
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from proxy.chain import CountAnswer
     from proxy.exchange import Mark, PluginOutcome
+    from proxy.layer import Layer
     from proxy.plugin import CallNext
     from proxy.response import ChatResponse
     from proxy.wire import ChatRequest

@@ -113,7 +113,8 @@ class Telemetry:
         self.metrics.active -= 1
         try:
             self.metrics.observe(exchange, seconds, error_type(exchange))
-            if self._turns is not None and exchange.is_chat:
+            is_turn = exchange.is_chat or exchange.facts.usage is not None
+            if self._turns is not None and is_turn:
                 self._turns.add(turn(exchange, seconds))
             if self._tracing is not None:
                 self._tracing.finish(exchange, seconds)

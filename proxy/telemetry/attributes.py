@@ -43,7 +43,12 @@ class SpanAttributes:
             attributes["dragoman.client.disconnected"] = True
         if exchange.caller is not None and exchange.caller.name is not None:
             attributes["dragoman.api_key.alias"] = exchange.caller.name
+        if exchange.marks:
+            attributes["dragoman.plugins"] = [f"{m.plugin}:{m.outcome}" for m in exchange.marks]
         if not exchange.is_chat:
+            if (usage := exchange.facts.usage) is not None:
+                attributes["dragoman.usage.input_tokens"] = usage.prompt_tokens
+                attributes["dragoman.usage.output_tokens"] = usage.completion_tokens
             return attributes
         attributes["dragoman.response.source"] = exchange.source
         attributes["dragoman.stream"] = exchange.stream
@@ -54,8 +59,6 @@ class SpanAttributes:
             attributes["session.id"] = exchange.session
         if exchange.saved_tokens:
             attributes["dragoman.tokens.saved"] = exchange.saved_tokens
-        if exchange.marks:
-            attributes["dragoman.plugins"] = [f"{m.plugin}:{m.outcome}" for m in exchange.marks]
         return attributes
 
     def plugin(self, mark: Mark) -> dict[str, Any]:

@@ -138,6 +138,11 @@ class Metrics:
             "Requests with messages on endpoints that the plugins do not see.",
             ("http_route", "decision"),
         )
+        self.unmetered = counter(
+            "dragoman_unmetered_answers",
+            "Forwarded answers that should have been counted, and told no usage: coding, unreported.",
+            ("http_route", "reason"),
+        )
         self.count_error = histogram(
             "dragoman_token_count_error",
             "How far our count of a prompt was from the upstream's, in tokens.",
@@ -204,8 +209,11 @@ class Metrics:
             model = self.model(exchange.model, seen=exchange.status == 200)
             self._observe_chat(exchange, seconds, model, error_type)
             self._observe_usage(exchange, seconds, model)
-            for mark in exchange.marks:
-                self._observe_plugin(mark)
+        elif (usage := exchange.facts.usage) is not None:
+            self._bound(self.usage_source, usage_source(usage)).inc()
+            self._count_tokens(self.model(exchange.model, seen=True), usage)
+        for mark in exchange.marks:
+            self._observe_plugin(mark)
 
     def _observe_chat(
         self, exchange: Exchange, seconds: float, model: str, error_type: str
@@ -233,6 +241,12 @@ class Metrics:
         gen_ai = ("chat", self._provider, model)
         self._bound(self.token_usage, *gen_ai, "input").observe(usage.prompt_tokens)
         self._bound(self.token_usage, *gen_ai, "output").observe(usage.completion_tokens)
+        self._count_tokens(model, usage)
+        if exchange.stream and exchange.first_chunk is not None and usage.completion_tokens > 1:
+            per_token = (seconds - exchange.first_chunk) / (usage.completion_tokens - 1)
+            self._bound(self.server_per_token, *gen_ai).observe(per_token)
+
+    def _count_tokens(self, model: str, usage: Usage) -> None:
         for kind, tokens in (
             ("input", usage.prompt_tokens),
             ("output", usage.completion_tokens),
@@ -242,9 +256,6 @@ class Metrics:
         ):
             if tokens:
                 self._bound(self.tokens, model, kind).inc(tokens)
-        if exchange.stream and exchange.first_chunk is not None and usage.completion_tokens > 1:
-            per_token = (seconds - exchange.first_chunk) / (usage.completion_tokens - 1)
-            self._bound(self.server_per_token, *gen_ai).observe(per_token)
 
     def _observe_plugin(self, mark: Mark) -> None:
         self._bound(self.plugin_duration, mark.plugin, mark.phase, mark.outcome).observe(

@@ -1,4 +1,5 @@
-"""The turn log: one JSON line on stdout for each chat completion.  No content, no key."""
+"""The turn log: one JSON line on stdout for each chat completion, and for what else is known to
+have used tokens.  No content, no key."""
 
 from __future__ import annotations
 
@@ -45,6 +46,7 @@ class Turn(msgspec.Struct):
     span_id: str | None
     session: str | None
     caller: str | None
+    route: str
     model: str | None
     stream: bool
     status: int
@@ -75,6 +77,7 @@ def turn(exchange: Exchange, seconds: float) -> Turn:
         span_id=f"{trace.span_id:016x}" if trace else None,
         session=exchange.session,
         caller=(caller.name or caller.id) if caller else None,
+        route=exchange.route,
         model=exchange.model,
         stream=exchange.stream,
         status=exchange.status,

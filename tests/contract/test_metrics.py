@@ -162,6 +162,7 @@ async def test_a_completion_is_one_line_with_every_field(proxy, upstream):
         "trace_id": None,
         "span_id": None,
         "session": "s",
+        "route": "/v1/chat/completions",
         "model": "gpt-4o-mini",
         "stream": False,
         "status": 200,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.callers import fingerprint
 from tests.support.frames import handshake
 from tests.support.wire import connected, fetch
 
@@ -23,7 +24,12 @@ CARRY_MESSAGES = [
     ("POST", "/v1/live"),
     ("POST", "/v1/agents/sessions"),
     ("POST", "/v1/decisions"),
+    ("POST", "/v1/messages"),
+    ("POST", "/v1/deployments/gpt-4o/chat/completions?api-version=2024-10-21"),
+    ("POST", "/v1/openai/deployments/gpt-4o/responses"),
+    ("POST", "/v1/engines/davinci/completions"),
 ]
+SOCKETS = ["/v1/realtime?model=m", "/v1/responses", "/v1/live", "/v1//Realtime?model=m"]
 OTHERS = [
     ("GET", "/v1/models"),
     ("POST", "/v1/embeddings"),
@@ -43,7 +49,15 @@ SPELLINGS = [
     "/v1/responses%2Finput_tokens",
     "/v1/Responses",
     "/v1/responses;x=1",
-    "/v1/deployments/gpt-4o/chat/completions?api-version=2024-10-21",
+    "/v1/responses;/input_tokens",
+    "/v1/responses.json",
+    "/v1/responses%3Fa=1",
+    "/v1\\responses",
+    "/v1/%5Cresponses",
+    "/v1//THREADS//runs",
+    "/v1/completions%2f",
+    "/v1/Agents%2Fsessions;a/",
+    "/v1/deployments/gpt%204o/chat;x/Completions",
 ]
 CHAT_SPELLINGS = [
     "/v1/chat/completions/",
@@ -88,7 +102,7 @@ async def test_what_carries_messages_can_be_refused(plain, upstream, method, tar
     assert await unguarded(running, "refused") == 1
 
 
-@pytest.mark.parametrize("target", ["/v1/realtime?model=m", "/v1/responses", "/v1/live"])
+@pytest.mark.parametrize("target", SOCKETS)
 async def test_a_websocket_that_carries_messages_can_be_refused(plain, upstream, target):
     up = await upstream()
     running = await plain(up.url, REFUSE)
@@ -109,8 +123,40 @@ async def test_another_spelling_is_no_way_round(plain, upstream, target):
     up = await upstream(lambda call: call.answer())
     running = await plain(up.url, REFUSE)
     answer = await fetch(running.base_url, "POST", target, body=BODY)
-    assert answer.status in (400, 403)
+    assert answer.status in (400, 403, 404)
     assert up.connections == 0
+
+
+KEYS = (
+    'upstream.api_key = "sk-of-the-operator"\n'
+    f'[[keys]]\nname = "app"\nsha256 = "{fingerprint("dgm-mine")}"\n'
+)
+
+
+@pytest.mark.parametrize(("method", "target"), [*CARRY_MESSAGES, *OTHERS])
+async def test_each_endpoint_needs_a_key_where_chats_need_one(plain, upstream, method, target):
+    up = await upstream(lambda call: call.answer())
+    running = await plain(up.url, KEYS)
+    for wrong in ([], [("Authorization", "Bearer dgm-other")], [("api-key", "sk-of-the-operator")]):
+        answer = await fetch(running.base_url, method, target, *wrong, body=BODY)
+        assert (answer.status, answer.json["error"]["code"]) == (401, "invalid_api_key")
+    assert up.connections == 0
+    mine = ("Authorization", "Bearer dgm-mine")
+    assert (await fetch(running.base_url, method, target, mine, body=BODY)).status == 200
+
+
+@pytest.mark.parametrize("target", SOCKETS)
+async def test_each_websocket_needs_a_key_where_chats_need_one(plain, upstream, target):
+    up = await upstream(lambda call: call.answer(status="418 I got it"))
+    running = await plain(up.url, KEYS)
+    protocol = "Sec-WebSocket-Protocol"
+    for wrong in ([], [("Authorization", "Bearer x")], [(protocol, "openai-insecure-api-key.x")]):
+        async with connected(running.base_url) as client:
+            assert (await handshake(client, target, *wrong)).status == 401
+    assert up.connections == 0
+    async with connected(running.base_url) as client:
+        mine = (protocol, "realtime, openai-insecure-api-key.dgm-mine")
+        assert (await handshake(client, target, mine)).status == 418
 
 
 NO = """

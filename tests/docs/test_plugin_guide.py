@@ -20,7 +20,7 @@ async def test_its_plugins_do_what_its_tests_say():
     for block in blocks("python"):
         exec(compile(block, "docs/plugins.md", "exec"), names)
     tests = [value for name, value in names.items() if name.startswith("test_")]
-    assert len(tests) == 3
+    assert len(tests) == 4
     for test in tests:
         await test()
 

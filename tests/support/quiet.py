@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proxy import chain, edge, telemetry
+from proxy import edge, layer, telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,7 @@ def nothing_fails_unseen(
     caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
 ) -> Iterator[None]:
     """An exception that nobody handled, in a task or in telemetry, fails the test."""
-    for throttle in (chain._tracebacks, edge._warnings, telemetry._failures):
+    for throttle in (layer._tracebacks, edge._warnings, telemetry._failures):
         throttle._said.clear()
     yield
     records = [*caplog.get_records("call"), *caplog.get_records("teardown")]

@@ -8,9 +8,10 @@ import logging
 import pytest
 
 from proxy.answer import LocalEvents
-from proxy.chain import Layer, build
+from proxy.chain import build
 from proxy.errors import APIError, ContentRejected, PluginUnavailable, UpstreamUnreachable
 from proxy.exchange import note
+from proxy.layer import Layer
 from proxy.plugin import Plugin, alongside, answer
 from proxy.response import FullResponse, StreamResponse
 from proxy.usage import Usage
