@@ -19,7 +19,7 @@ from .errors import (
 )
 from .exchange import Caller, Outcome, note
 from .prices import context_window, cost
-from .quantities import Seconds, Size
+from .quantities import Moment, Seconds, Size
 from .response import ChatResponse, FullResponse, StreamResponse
 from .services import Services
 from .store import Scripting, Store, StoreUnavailable, Versioned
@@ -38,6 +38,7 @@ __all__ = [
     "ContentRejected",
     "FullResponse",
     "InvalidRequest",
+    "Moment",
     "Options",
     "Outcome",
     "Overloaded",

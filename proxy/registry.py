@@ -38,7 +38,7 @@ class Match(Section):
     """Patterns of the requested model, such as "gpt-4o*"."""
 
     callers: Globs | None = None
-    """Patterns of the caller: its name in [[keys]], or else its id."""
+    """Patterns of the caller: its key's name, "group:" and its key's group, or else its id."""
 
     paths: Globs | None = None
     """Patterns of the request's path."""
@@ -133,14 +133,16 @@ def predicate(match: Match) -> Callable[[ChatRequest], bool] | None:
         (read, re.compile("|".join(map(translate, globs))).match)
         for read, globs in (
             (attrgetter("model"), match.models),
-            (_caller, match.callers),
             (attrgetter("exchange.path"), match.paths),
         )
         if globs is not None
     ]
-    if not wanted:
+    callers = match.callers or ()
+    if not wanted and not callers:
         return None
-    return lambda request: all(fits(read(request)) for read, fits in wanted)
+    return lambda request: (
+        request.caller.fits(callers) and all(fits(read(request)) for read, fits in wanted)
+    )
 
 
 def doubtful_order(chosen: Sequence[Chosen]) -> Iterator[tuple[Place, str]]:
@@ -192,10 +194,6 @@ def _description(use: str) -> str:
     except NotAPlugin as error:
         return str(error)
     return (plugin.__doc__ or "").strip().partition("\n")[0]
-
-
-def _caller(request: ChatRequest) -> str:
-    return request.caller.name or request.caller.id
 
 
 def _choose(draft: Draft, place: Place, given: dict[str, Any]) -> Chosen | None:

@@ -62,6 +62,7 @@ class SpendingLimit(Plugin[BudgetOptions]):
     def __init__(self, config: BudgetOptions, services: Services) -> None:
         super().__init__(config, services)
         self._ledger = Ledger(services.store)
+        self._zones: list[ZoneInfo] = []
         self.now: Callable[[ZoneInfo], datetime] = current
         counter = services.metrics.counter
         self._refused = counter("budget_refused", "Requests beyond a budget.", ["budget"])
@@ -70,6 +71,9 @@ class SpendingLimit(Plugin[BudgetOptions]):
 
     async def start(self) -> None:
         await asyncio.to_thread(cost, "gpt-4o", Usage(1, 1))  # the first one takes half a second
+        # Their files are read here: ZoneInfo finds those again that somebody keeps.
+        names = {self.config.timezone, *self.config.timezones.values()}
+        self._zones = await asyncio.to_thread(lambda: [ZoneInfo(name) for name in names])
 
     async def stop(self) -> None:
         await self._ledger.write()
@@ -96,17 +100,16 @@ class SpendingLimit(Plugin[BudgetOptions]):
         return response
 
     def _accounts(self, caller: Caller) -> list[Account]:
-        name = caller.name or caller.id
-        now = self.now(self._zone(name))
+        now = self.now(self._zone(caller))
         return [
             _account(budget, caller.id, now)
             for budget in self.config.budgets
-            if not budget.callers or any(fnmatchcase(name, glob) for glob in budget.callers)
+            if caller.fits(budget.callers)
         ]
 
-    def _zone(self, name: str) -> ZoneInfo:
+    def _zone(self, caller: Caller) -> ZoneInfo:
         zones = self.config.timezones.items()
-        fitting = (zone for glob, zone in zones if fnmatchcase(name, glob))
+        fitting = (zone for pattern, zone in zones if caller.fits((pattern,)))
         return ZoneInfo(next(fitting, self.config.timezone))
 
     def _warn(

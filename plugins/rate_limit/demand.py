@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from proxy.plugin import ChatRequest
+    from proxy.plugin import Caller, ChatRequest
 
     from .options import Limit
     from .outputs import Estimate
@@ -55,7 +55,7 @@ class Who(NamedTuple):
     """What limits tell requests apart by."""
 
     caller: str
-    name: str
+    asker: Caller
     session: str
     model: str
 
@@ -63,7 +63,7 @@ class Who(NamedTuple):
     def asks(cls, request: ChatRequest) -> Who:
         caller = request.caller
         model = request.model[:MODEL]
-        return cls(caller.id, caller.name or caller.id, request.session or "", model)
+        return cls(caller.id, caller, request.session or "", model)
 
 
 class Demands:
@@ -106,10 +106,10 @@ def with_tokens(demands: Sequence[Demand], estimate: Estimate) -> tuple[Demand, 
 
 
 def _holds(limit: Limit, who: Who) -> bool:
-    models, callers = limit.match.models, limit.match.callers
+    models = limit.match.models
     if models and not any(fnmatchcase(who.model, glob) for glob in models):
         return False
-    return not callers or any(fnmatchcase(who.name, glob) for glob in callers)
+    return who.asker.fits(limit.match.callers)
 
 
 def _demands(limit: Limit, key: str) -> Iterator[Demand]:
