@@ -57,8 +57,7 @@ def _asked(body: Mapping[str, Any]) -> Iterator[Any]:
     Some servers read names of fields in any case, and OpenRouter takes a list of `models`.
     """
     for name, value in body.items():
-        match name.casefold():
-            case "model":
-                yield value
-            case "models":
-                yield from value if isinstance(value, list) and value else [value]
+        if name.casefold() == "models" and isinstance(value, list) and value:
+            yield from value
+        elif name.casefold() in ("model", "models"):
+            yield value

@@ -54,10 +54,14 @@ def _money_is_guarded(settings: Settings) -> Iterator[Broken]:
 
 
 def _our_keys_stay_here(settings: Settings) -> Iterator[Broken]:
-    if settings.has_keys and settings.upstream.api_key is None:
-        advice = 'set it, to "none" if the upstream wants no key'
-        place = _KEYS if settings.keys else _STORE_KEYS
-        yield (place, _API_KEY), f"without upstream.api_key they would go to the upstream; {advice}"
+    advice = 'set it, to "none" if the upstream wants no key'
+    if settings.upstream.api_key is not None:
+        return
+    if settings.keys:
+        yield (_KEYS, _API_KEY), f"without upstream.api_key they would go to the upstream; {advice}"
+    elif settings.store.keys:
+        text = f"without it, clients' keys of the store would go to the upstream; {advice}"
+        yield (_API_KEY, _STORE_KEYS), text
 
 
 def _keys_differ(settings: Settings) -> Iterator[Broken]:

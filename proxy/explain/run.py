@@ -13,7 +13,7 @@ from proxy import access, headers
 from proxy.answer import LocalEvents
 from proxy.callers import ANONYMOUS
 from proxy.edge import CHAT
-from proxy.errors import APIError, ConfigError, Unauthorized
+from proxy.errors import APIError, ConfigError, KeysUnavailable, Unauthorized
 from proxy.exchange import Exchange
 from proxy.response import FullResponse, StreamResponse
 from proxy.wire import ChatRequest, Received
@@ -123,5 +123,5 @@ def _caller(callers: Callers, given: CIMultiDictProxy[str], *, keys_exist: bool)
         return ANONYMOUS
     try:
         return callers.identify(given)
-    except Unauthorized as error:
+    except (KeysUnavailable, Unauthorized) as error:
         raise ConfigError([f"-H: {error.message}"]) from None
