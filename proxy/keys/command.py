@@ -133,8 +133,7 @@ def _followed(left: Sequence[Key]) -> str:
 
 
 async def _list(table: KeyTable, settings: Settings) -> list[str]:
-    state = await table.read()
-    stored = () if state is None else state.keys
+    stored = (await table.read()).keys
     uses = await table.last_uses([key.sha256 for key in stored])
     shown = [*settings.keys, *sorted(stored, key=lambda key: (key.name, key.created))]
     last = dict(zip((key.sha256 for key in stored), uses, strict=True))

@@ -90,7 +90,7 @@ class Snapshot:
     async def refresh(self) -> None:
         """Read the table if it has changed."""
         try:
-            state = await self._table.read(self._revision)
+            state = await self._table.news(self._revision)
         except StoreUnavailable:
             self._trouble("the store does not answer")
             return

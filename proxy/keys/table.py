@@ -80,7 +80,11 @@ class KeyTable:
         assert isinstance(self._store, Scripting)
         self._scripting: Scripting = self._store
 
-    async def read(self, known: str = "") -> State | None:
+    async def read(self) -> State:
+        """The table.  UnreadableTable."""
+        return await self.news("") or State("", ())
+
+    async def news(self, known: str) -> State | None:
         """The table; None if it still has the revision that is known.  UnreadableTable."""
         found = await self._scripting.run(_READ, [_TABLE], known)
         if found == 1:
@@ -93,7 +97,7 @@ class KeyTable:
         """Put in place of the keys what `edit` makes of them; it is called again if somebody else
         was faster.  What it raises leaves the table as it is."""
         for attempt in range(ATTEMPTS):
-            before = await self.read() or State("", ())
+            before = await self.read()
             keys = edit(before.keys)
             value = secrets.token_hex(_REVISION // 2) + _encoded(keys)
             check_size(value.encode())
