@@ -97,7 +97,8 @@ async def record(options: argparse.Namespace) -> dict[str, Any]:
     """Measure, and return all there is to report."""
     task = asyncio.current_task()
     assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     async with Upstream() as upstream:
         bench = Bench(upstream, options.seconds / 2)
         return {

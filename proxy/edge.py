@@ -15,6 +15,7 @@ from aiohttp import HttpVersion11
 from . import access, headers, sse, strictjson
 from .body import Body
 from .callers import ANONYMOUS
+from .endpoints import CLIENTS
 from .errors import (
     APIError,
     BodyTooLarge,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from .body import BodyBudget
     from .callers import Callers
+    from .endpoints import Endpoints
     from .passthrough import Passthrough
     from .plugin import CallNext
     from .response import ChatResponse
@@ -60,6 +62,7 @@ class Edge:
         callers: Callers,
         chain: CallNext,
         passthrough: Passthrough,
+        endpoints: Endpoints,
         telemetry: Telemetry,
         settlement: Settlement,
         budget: BodyBudget,
@@ -70,6 +73,7 @@ class Edge:
         self._callers = callers
         self._chain = chain
         self._passthrough = passthrough
+        self._endpoints = endpoints
         self._telemetry = telemetry
         self._settlement = settlement
         self._budget = budget
@@ -88,7 +92,7 @@ class Edge:
             or f"req_{random.getrandbits(128):032x}",
             http.method,
             CHAT if is_chat else path,
-            CHAT if is_chat else self._passthrough.route(path),
+            CHAT if is_chat else self._route(path),
             is_chat=is_chat,
         )
         task = asyncio.current_task()
@@ -120,6 +124,17 @@ class Edge:
             self.active.discard(task)
             self._settlement.settle(exchange)
 
+    def _route(self, path: str) -> str:
+        return self._endpoints.route(path) or self._passthrough.route(path)
+
+    async def _of_plugins(self, http: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
+        assert exchange.caller is not None
+        answer = await self._endpoints.answer(http, exchange.caller)
+        exchange.status, exchange.source = answer.status, "local"
+        self._with_ours(answer.headers, exchange)
+        await send_whole(http, answer, self._settings.write_timeout)
+        return answer
+
     # ---- a chat completion
 
     async def _chat(self, http: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
@@ -147,6 +162,8 @@ class Edge:
     async def _forward(self, http: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
         """Another endpoint; its body is read only for a key that may not ask every model."""
         caller = exchange.caller = self._callers.identify(http.headers)
+        if exchange.path.startswith(CLIENTS):
+            return await self._of_plugins(http, exchange)
         if not caller.models or access.asks_no_model(http):
             return await self._passthrough(http, exchange)
         access.check_path(exchange.path)

@@ -9,7 +9,9 @@
     ├── EndpointNotGuarded    403    endpoint_not_guarded
     ├── ModelNotAllowed       403    model_not_found
     ├── NotFound              404    unknown_url
+    ├── MethodNotAllowed      405    method_not_allowed
     ├── RequestTimeout        408    request_timeout
+    ├── Conflict              409    conflict
     ├── BodyTooLarge          413    request_too_large
     ├── UnsupportedEncoding   415    unsupported_content_encoding
     ├── RateLimited           429    rate_limit_exceeded
@@ -106,8 +108,16 @@ class NotFound(APIError):
     status, type, code = 404, "invalid_request_error", "unknown_url"
 
 
+class MethodNotAllowed(APIError):
+    status, type, code = 405, "invalid_request_error", "method_not_allowed"
+
+
 class RequestTimeout(APIError):
     status, type, code = 408, "invalid_request_error", "request_timeout"
+
+
+class Conflict(APIError):
+    status, type, code = 409, "invalid_request_error", "conflict"
 
 
 class BodyTooLarge(APIError):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from .answer import alongside, answer
+from .endpoints import Endpoint, EndpointRequest, EndpointResponse
 from .errors import (
     APIError,
+    Conflict,
     ContentRejected,
     InvalidRequest,
+    NotFound,
     Overloaded,
     PluginContractError,
     RateLimited,
@@ -35,10 +38,15 @@ __all__ = [
     "ChatRequest",
     "ChatResponse",
     "Chunk",
+    "Conflict",
     "ContentRejected",
+    "Endpoint",
+    "EndpointRequest",
+    "EndpointResponse",
     "FullResponse",
     "InvalidRequest",
     "Moment",
+    "NotFound",
     "Options",
     "Outcome",
     "Overloaded",
@@ -117,6 +125,10 @@ class Plugin(Generic[OptionsT]):
         upstream, which is then discarded.  Only time spent outside it counts against `timeout`.
         """
         return await call_next(request)
+
+    def endpoints(self) -> Sequence[Endpoint]:
+        """What the plugin answers by itself: asked once, after start()."""
+        return ()
 
     async def stop(self) -> None:
         """Close what start() opened.  Called in reverse order, also when a later start() failed."""

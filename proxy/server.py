@@ -25,6 +25,7 @@ from .chain import build
 from .connections import Connections
 from .derive import Root
 from .edge import Edge
+from .endpoints import Endpoints
 from .errors import ConfigError
 from .keys.snapshot import Snapshot
 from .keys.table import KeyTable
@@ -115,6 +116,8 @@ class Server:
             count=settings.telemetry.estimate_usage,
             capture=telemetry.captures_content,
         )
+        budget = BodyBudget(settings.server.max_body_in_flight, telemetry.metrics)
+        endpoints = Endpoints((e for layer in layers for e in layer.plugin.endpoints()), budget)
         self._edge = Edge(
             settings.server,
             Callers(
@@ -125,16 +128,17 @@ class Server:
             ),
             build(layers, upstream, self._meter.local),
             Passthrough(self._connections, settings.server, telemetry.metrics),
+            endpoints,
             telemetry,
             Settlement(settings, self._meter, self._tasks, telemetry),
-            BodyBudget(settings.server.max_body_in_flight, telemetry.metrics),
+            budget,
             transparent=not layers,
         )
         self._api = Listener(self._edge, settings.server)
         watch = LoopWatch(telemetry.metrics.loop_lag)
         self._stack.callback(watch.stop)
         await self._listen(self._api, settings.server.host, settings.server.port)
-        admin = Listener(Admin(telemetry.metrics, self._why_not_ready), settings.server)
+        admin = Listener(Admin(telemetry.metrics, self._why_not_ready, endpoints), settings.server)
         await self._listen(admin, settings.server.admin_host, settings.server.admin_port)
         self._stack.push_async_callback(admin.shutdown, 1)
 

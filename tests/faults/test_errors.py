@@ -39,7 +39,9 @@ TABLE = {
     ),
     "ModelNotAllowed": (403, REQUEST, "model_not_found", INFO, openai.PermissionDeniedError),
     "NotFound": (404, REQUEST, "unknown_url", INFO, openai.NotFoundError),
+    "MethodNotAllowed": (405, REQUEST, "method_not_allowed", INFO, openai.APIStatusError),
     "RequestTimeout": (408, REQUEST, "request_timeout", INFO, openai.APIStatusError),
+    "Conflict": (409, REQUEST, "conflict", INFO, openai.ConflictError),
     "BodyTooLarge": (413, REQUEST, "request_too_large", INFO, openai.APIStatusError),
     "UnsupportedEncoding": (
         415,

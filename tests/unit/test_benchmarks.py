@@ -54,18 +54,28 @@ def interrupted(run: subprocess.Popen[bytes]) -> bytes:
         run.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
             return run.communicate(timeout=10)[1]
-    run.kill()
+    run.send_signal(signal.SIGABRT)  # it tells where it is
     return run.communicate()[1]
 
 
 def test_an_interrupted_run_leaves_no_process():
-    endless = [sys.executable, "-m", "benchmarks", "--rounds", "1000", "--only", "small"]
+    endless = [
+        sys.executable,
+        "-X",
+        "faulthandler",
+        "-m",
+        "benchmarks",
+        "--rounds",
+        "1000",
+        "--only",
+        "small",
+    ]
     run = subprocess.Popen(endless, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     while len(family := machine.family(run.pid)) < 3:
         assert run.poll() is None, run.stderr and run.stderr.read()
         time.sleep(0.02)
     said = interrupted(run)
-    assert run.returncode == 1
+    assert run.returncode == 1, said.decode()
     assert said.endswith(b"interrupted\n")
     assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
 
