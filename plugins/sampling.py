@@ -73,7 +73,7 @@ class Scene(Rules):
     models: tuple[str, ...] = ()
     """Patterns such as "gpt-4o*"."""
     callers: tuple[str, ...] = ()
-    """Names of [[keys]]."""
+    """Patterns of keys' names, or "group:" and one of their groups."""
     pattern: re.Pattern[str] | None = None
     """A regular expression, searched in the newest user message (its first 4,000 characters)."""
 
@@ -155,7 +155,7 @@ def _holds(scene: Scene, request: ChatRequest) -> bool:
         return False  # only by name
     if scene.models and not any(fnmatchcase(request.model, glob) for glob in scene.models):
         return False
-    if scene.callers and request.caller.name not in scene.callers:
+    if not request.caller.fits(scene.callers):
         return False
     return scene.pattern is None or bool(scene.pattern.search(newest_user_text(request)))
 

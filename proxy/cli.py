@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__, origin
 from .errors import ConfigError
+from .keys import usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -101,21 +102,16 @@ def _schema(_: argparse.Namespace) -> int:
     return 0
 
 
-def _new_key(arguments: argparse.Namespace) -> int:
-    from pydantic import ValidationError
+def _keys(arguments: argparse.Namespace) -> int:
+    from .keys import command
+    from .store import StoreUnavailable
 
-    from .callers import fingerprint, new_key
-    from .settings import Key
-
-    key = new_key()
     try:
-        table = Key(name=arguments.name, sha256=fingerprint(key))
-    except ValidationError:
-        rule = "1 to 64 letters, digits, dots, dashes and underscores"
-        raise ConfigError([f"--name: should be {rule}, not {arguments.name!r}"]) from None
-    print(f"{key}\n")
-    print(f"This is the key of {table.name}, shown only now.  The configuration holds its hash:\n")
-    print(f'[[keys]]\nname = "{table.name}"\nsha256 = "{table.sha256}"')
+        lines = command.done(arguments, os.environ)
+    except StoreUnavailable as error:
+        _say([str(error)])
+        return 1
+    print(*lines, sep="\n")
     return 0
 
 
@@ -236,9 +232,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     for action in (test, review):
         action.add_argument("-c", "--config", type=Path, metavar="FILE", help=_FILE_HELP)
     add("schema", _schema, "print the JSON schema of the configuration, for editors")
-    keys = add("keys", _new_key, "make keys for clients")
-    keys.add_argument("action", choices=["new"], help="print a new key, and its [[keys]] table")
-    keys.add_argument("--name", default="client", metavar="NAME", help="whose key it is (client)")
+    usage.add_actions(add("keys", _keys, "make, list, revoke and rotate keys for clients"))
     demo = add("demo", _demo, "run a conversation through the proxy; needs no key and no server")
     demo.add_argument("--model", choices=["smollm2"], help="a real model, by dragoman[smollm2]")
     return parser.parse_args(argv)

@@ -6,12 +6,12 @@ import asyncio
 import logging
 import random
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiohttp import HttpVersion11
 
-from . import headers, sse, strictjson
+from . import access, headers, sse, strictjson
 from .body import Body
 from .callers import ANONYMOUS
 from .endpoints import CLIENTS
@@ -102,9 +102,7 @@ class Edge:
                 check_framing(http)
             if is_chat:
                 return await self._chat(http, exchange)
-            exchange.caller = self._callers.identify(http.headers)
-            serve = self._of_plugins if path.startswith(CLIENTS) else self._passthrough
-            return await serve(http, exchange)
+            return await self._forward(http, exchange)
         except APIError as error:
             return await self._refuse(http, exchange, error)
         except asyncio.CancelledError:
@@ -139,12 +137,11 @@ class Edge:
 
     async def _chat(self, http: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
         exchange.caller = self._callers.identify(http.headers)
-        body = Body(
-            self._budget, limit=self._settings.max_body, timeout=self._settings.body_timeout
-        )
+        unread = self._transparent and not exchange.caller.models
+        body = self._body()
         try:
             data = await body.read(http)
-            request = self._request(http, exchange, data)
+            request = self._request(http, exchange, data, unread=unread)
             response = await self._chain(request)
             try:
                 if isinstance(response, StreamResponse):
@@ -153,24 +150,42 @@ class Edge:
             finally:
                 await response.close()
         except BodyTooLarge:
-            if not self._transparent:
+            if not unread:
                 raise
             # Nobody wants to look at it: it can pass as it comes, whatever its length.
             return await self._passthrough(http, exchange, begun=body.parts)
         finally:
             body.release()
 
-    def _request(self, http: web.BaseRequest, exchange: Exchange, data: bytes) -> ChatRequest:
-        """Make a value of the request.  InvalidRequest if plugins could not read it."""
+    async def _forward(self, http: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
+        """Another endpoint; its body is read only for a key that may not ask every model."""
+        caller = exchange.caller = self._callers.identify(http.headers)
+        if exchange.path.startswith(CLIENTS):
+            return await self._of_plugins(http, exchange)
+        if not caller.models or access.asks_no_model(http):
+            return await self._passthrough(http, exchange)
+        access.check_path(exchange.path)
+        body = self._body()
+        try:
+            data = await body.read(http)
+            fields, _ = headers.for_upstream(http.headers.items())
+            access.check(caller, _decoded(http, Received(data, fields)))
+            return await self._passthrough(http, exchange, begun=[data])
+        finally:
+            body.release()
+
+    def _body(self) -> Body:
+        limit, timeout = self._settings.max_body, self._settings.body_timeout
+        return Body(self._budget, limit=limit, timeout=timeout)
+
+    def _request(
+        self, http: web.BaseRequest, exchange: Exchange, data: bytes, *, unread: bool
+    ) -> ChatRequest:
+        """Make a value of the request.  InvalidRequest if it has to be read and cannot be."""
         fields, options = headers.for_upstream(http.headers.items())
         received = Received(data, fields, http.raw_path.removeprefix("/v1"))
-        if not self._transparent:
-            if http.headers.get("Content-Encoding", "identity").lower() != "identity":
-                raise UnsupportedEncoding("Send the body uncompressed: the proxy has to read it.")
-            try:
-                received.body  # noqa: B018  # decoded once, strictly, before any plugin looks
-            except strictjson.JSONError as error:
-                raise InvalidRequest(str(error), code="invalid_json") from None
+        if not unread:  # decoded once, strictly, before any plugin looks
+            access.check(exchange.caller or ANONYMOUS, _decoded(http, received))
         exchange.session = headers.session(options)
         request = ChatRequest(
             id=exchange.id,
@@ -298,6 +313,15 @@ class Edge:
 def _is_chat(path: str) -> bool:
     """Is it the chain's?  However it is spelled: an upstream may not care, and plugins must."""
     return path == CHAT or (path.startswith("/v1/") and plainly(path) == CHAT)
+
+
+def _decoded(http: web.BaseRequest, received: Received) -> dict[str, Any]:
+    if http.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedEncoding("Send the body uncompressed: the proxy has to read it.")
+    try:
+        return received.body
+    except strictjson.JSONError as error:
+        raise InvalidRequest(str(error), code="invalid_json") from None
 
 
 def _is_sealed(head: Head) -> bool:

@@ -7,6 +7,7 @@
     │   └── ContentRejected   400    content_policy_violation
     ├── Unauthorized          401    invalid_api_key
     ├── EndpointNotGuarded    403    endpoint_not_guarded
+    ├── ModelNotAllowed       403    model_not_found
     ├── NotFound              404    unknown_url
     ├── MethodNotAllowed      405    method_not_allowed
     ├── RequestTimeout        408    request_timeout
@@ -19,6 +20,7 @@
     ├── UpstreamInvalid       502    upstream_invalid
     ├── UpstreamTruncated     502    upstream_truncated
     ├── PluginUnavailable     503    plugin_unavailable
+    ├── KeysUnavailable       503    keys_unavailable
     ├── Overloaded            503    overloaded
     ├── ShuttingDown          503    shutting_down
     └── UpstreamTimeout       504    upstream_timeout
@@ -97,6 +99,11 @@ class EndpointNotGuarded(APIError):
     status, type, code = 403, "invalid_request_error", "endpoint_not_guarded"
 
 
+class ModelNotAllowed(APIError):
+    # As OpenAI answers a project whose settings leave the model out.
+    status, type, code = 403, "invalid_request_error", "model_not_found"
+
+
 class NotFound(APIError):
     status, type, code = 404, "invalid_request_error", "unknown_url"
 
@@ -143,6 +150,10 @@ class UpstreamTruncated(APIError):
 
 class PluginUnavailable(APIError):
     status, code, level = 503, "plugin_unavailable", logging.ERROR
+
+
+class KeysUnavailable(APIError):
+    status, code, level = 503, "keys_unavailable", logging.WARNING
 
 
 class Overloaded(APIError):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
+from .patterns import fits
 from .watch import AnswerFacts
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
     OnFinish: TypeAlias = Callable[["Outcome"], Awaitable[None]]
     OnUsage: TypeAlias = Callable[[Report], Awaitable[None]]
+
+GROUP = "group:"
+"""What a pattern of groups begins with; no name of a key holds a colon."""
 
 Phase = Literal["request", "response", "stream"]
 PluginOutcome = Literal["pass", "modify", "respond", "reject", "error", "skip"]
@@ -42,7 +47,29 @@ class Caller:
 
     id: str
     name: str | None = None
-    """The name of the key in the configuration; None where clients bring the upstream's key."""
+    """The name of the key, if it is one of ours; None where clients bring the upstream's key."""
+    groups: tuple[str, ...] = ()
+    """The groups that the key is in."""
+    models: tuple[str, ...] = ()
+    """Patterns of the models that the key may ask; empty: all."""
+
+    def fits(self, patterns: tuple[str, ...]) -> bool:
+        """Is it one of those that the patterns name?  No patterns name everybody.
+
+        A pattern is one of names (of ids, where there are no names), or "group:" and one of groups.
+        """
+        if not patterns:
+            return True
+        names, groups = _names_and_groups(patterns)
+        return fits(self.name or self.id, names) or any(fits(each, groups) for each in self.groups)
+
+
+@lru_cache(4_096)
+def _names_and_groups(patterns: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return (
+        tuple(each for each in patterns if not each.startswith(GROUP)),
+        tuple(each.removeprefix(GROUP) for each in patterns if each.startswith(GROUP)),
+    )
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ from .errors import (
 )
 from .exchange import Caller, Outcome, note
 from .prices import context_window, cost
-from .quantities import Seconds, Size
+from .quantities import Moment, Seconds, Size
 from .response import ChatResponse, FullResponse, StreamResponse
 from .services import Services
 from .store import Scripting, Store, StoreUnavailable, Versioned
@@ -47,6 +47,7 @@ __all__ = [
     "Forwarded",
     "FullResponse",
     "InvalidRequest",
+    "Moment",
     "NotFound",
     "Options",
     "Outcome",

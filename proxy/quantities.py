@@ -1,8 +1,9 @@
-"""Durations and sizes as people write them in a configuration: "30 s", "20 MB"."""
+"""Durations, sizes and moments as people write them: "30 s", "20 MB", "2026-12-31"."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -41,6 +42,28 @@ def size(value: Any) -> Any:
     return int(amount) if isinstance(amount, float) else amount
 
 
+def moment(value: Any) -> Any:
+    """A point in time; of a day, its end.  Without a zone it is UTC."""
+    if isinstance(value, str):
+        value = _parsed(value)
+    if isinstance(value, date) and not isinstance(value, datetime):
+        if value == date.max:  # what people write for never
+            return datetime.max.replace(tzinfo=UTC)
+        value = datetime.combine(value + timedelta(days=1), time())
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=UTC)
+    raise ValueError("should be a day or a time, as in 2026-12-31")
+
+
+def _parsed(text: str) -> date | None:
+    for kind in (date, datetime):
+        try:
+            return kind.fromisoformat(text)
+        except ValueError:
+            continue
+    return None
+
+
 Seconds = Annotated[
     float,
     BeforeValidator(seconds, json_schema_input_type=float | str),
@@ -50,3 +73,6 @@ Seconds = Annotated[
 
 Size = Annotated[int, BeforeValidator(size, json_schema_input_type=int | str), Field(ge=0)]
 """A size: bytes, or a string such as "20 MB" (10^6) or "20 MiB" (2^20)."""
+
+Moment = Annotated[datetime, BeforeValidator(moment, json_schema_input_type=datetime | date)]
+"""A point in time: a date, whose end it is, or a date with a time; in UTC unless it says more."""

@@ -40,7 +40,7 @@ class Match(Section):
     name where the proxy looks."""
 
     callers: Globs | None = None
-    """Patterns of the caller: its name in [[keys]], or else its id."""
+    """Patterns of the caller: its key's name, "group:" and its key's group, or else its id."""
 
     paths: Globs | None = None
     """Patterns of the request's path."""
@@ -135,15 +135,16 @@ def predicate(match: Match) -> Callable[[ChatRequest | Forwarded], bool] | None:
         (read, re.compile("|".join(map(translate, globs))).match)
         for read, globs in (
             (_models, match.models),
-            (_callers, match.callers),
             (_paths, match.paths),
         )
         if globs is not None
     ]
-    if not wanted:
+    callers = match.callers or ()
+    if not wanted and not callers:
         return None
-    return lambda request: all(
-        (found := read(request)) is None or any(map(fits, found)) for read, fits in wanted
+    return lambda request: (
+        request.caller.fits(callers)
+        and all((found := read(request)) is None or any(map(fits, found)) for read, fits in wanted)
     )
 
 
@@ -203,10 +204,6 @@ def _models(request: ChatRequest | Forwarded) -> tuple[str, ...] | None:
     if isinstance(request, Forwarded) and request.may_be_any_model:
         return None
     return (request.model or "",)
-
-
-def _callers(request: ChatRequest | Forwarded) -> tuple[str, ...]:
-    return (request.caller.name or request.caller.id,)
 
 
 def _paths(request: ChatRequest | Forwarded) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ _HOST: Place = ("server", "host")
 _PORT: Place = ("server", "port")
 _ADMIN_PORT: Place = ("server", "admin_port")
 _KEYS: Place = ("keys",)
+_STORE_KEYS: Place = ("store", "keys")
 
 _EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
 
@@ -46,16 +47,21 @@ def is_loopback(host: str) -> bool:
 def _money_is_guarded(settings: Settings) -> Iterator[Broken]:
     server = settings.server
     open_to_others = not is_loopback(server.host) and not server.allow_anonymous
-    if open_to_others and settings.upstream.api_key and not settings.keys:
-        places = (_HOST, _API_KEY, _KEYS, ("server", "allow_anonymous"))
+    if open_to_others and settings.upstream.api_key and not settings.has_keys:
+        places = (_HOST, _API_KEY, _KEYS, _STORE_KEYS, ("server", "allow_anonymous"))
         advice = "add [[keys]] (dragoman keys new), or set server.allow_anonymous = true"
         yield places, f"whoever reaches {server.host} could spend upstream.api_key; {advice}"
 
 
 def _our_keys_stay_here(settings: Settings) -> Iterator[Broken]:
-    if settings.keys and settings.upstream.api_key is None:
-        advice = 'set it, to "none" if the upstream wants no key'
+    advice = 'set it, to "none" if the upstream wants no key'
+    if settings.upstream.api_key is not None:
+        return
+    if settings.keys:
         yield (_KEYS, _API_KEY), f"without upstream.api_key they would go to the upstream; {advice}"
+    elif settings.store.keys:
+        text = f"without it, clients' keys of the store would go to the upstream; {advice}"
+        yield (_API_KEY, _STORE_KEYS), text
 
 
 def _keys_differ(settings: Settings) -> Iterator[Broken]:
@@ -66,6 +72,12 @@ def _keys_differ(settings: Settings) -> Iterator[Broken]:
             if value in seen:
                 yield (("keys", index, attribute),), f"another key has the same {attribute}"
             seen.add(value)
+
+
+def _keys_are_shared(settings: Settings) -> Iterator[Broken]:
+    url = ("store", "url")
+    if settings.store.keys and settings.store.url.get_secret_value() == "memory://":
+        yield (_STORE_KEYS, url), "needs a store that is shared: a Redis as store.url"
 
 
 def _listeners_differ(settings: Settings) -> Iterator[Broken]:
@@ -108,6 +120,7 @@ _RULES: tuple[Callable[[Settings], Iterator[Broken]], ...] = (
     _money_is_guarded,
     _our_keys_stay_here,
     _keys_differ,
+    _keys_are_shared,
     _listeners_differ,
     _upstream_is_somebody_else,
     _one_body_fits,

@@ -28,6 +28,8 @@ from .derive import Root
 from .edge import Edge
 from .endpoints import Endpoints
 from .errors import ConfigError
+from .keys.snapshot import Snapshot
+from .keys.table import KeyTable
 from .listener import Listener
 from .loop_watch import LoopWatch
 from .metering import Meter
@@ -70,6 +72,7 @@ class Server:
         self._tokens = Tokenizer(encodings=settings.tokens.encodings)
         self._connections = Connections(settings.upstream)
         self._meter = Meter(self._tokens, self._telemetry.metrics, str(settings.upstream.base_url))
+        self._stored: Snapshot | None = None
         self._edge: Edge | None = None
         self._not_ready: str | None = "starting"
         self._sockets: list[asyncio.Server] = []
@@ -99,6 +102,10 @@ class Server:
             await self._tokens.load()
         store = await open_store(settings.store, telemetry.metrics)
         self._stack.push_async_callback(store.close)
+        if settings.store.keys:
+            self._stored = Snapshot(KeyTable(store), telemetry.metrics)
+            self._stack.push_async_callback(self._stored.stop)
+            await self._stored.start()
         layers = build_layers(self._configuration.plugins, partial(self._services, store))
         for layer in layers:
             self._stack.push_async_callback(_stop, layer)
@@ -118,6 +125,7 @@ class Server:
                 settings.keys,
                 ours_only=settings.upstream.api_key is not None,
                 secret=self._root.secret("callers"),
+                stored=self._stored,
             ),
             build(layers, upstream, self._meter.local),
             Passthrough(
@@ -133,11 +141,14 @@ class Server:
         watch = LoopWatch(telemetry.metrics.loop_lag)
         self._stack.callback(watch.stop)
         await self._listen(self._api, settings.server.host, settings.server.port)
-        admin = Listener(
-            Admin(telemetry.metrics, lambda: self._not_ready, endpoints), settings.server
-        )
+        admin = Listener(Admin(telemetry.metrics, self._why_not_ready, endpoints), settings.server)
         await self._listen(admin, settings.server.admin_host, settings.server.admin_port)
         self._stack.push_async_callback(admin.shutdown, 1)
+
+    def _why_not_ready(self) -> str | None:
+        if self._stored and not self._stored.is_ready and not self.settings.keys:
+            return self._not_ready or "keys unavailable"
+        return self._not_ready
 
     def _services(self, store: Store, name: str) -> Services:
         return Services.of(

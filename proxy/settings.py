@@ -15,7 +15,7 @@ from pydantic import (
     UrlConstraints,
 )
 
-from .quantities import Seconds, Size
+from .quantities import Moment, Seconds, Size
 from .store.address import Address
 
 
@@ -26,6 +26,8 @@ class Section(BaseModel):
 
 
 Url = Annotated[AnyHttpUrl, UrlConstraints(allowed_schemes=["http", "https"])]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Globs = tuple[Annotated[str, Field(min_length=1)], ...]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
@@ -155,11 +157,20 @@ class Server(Section):
 class Key(Section):
     """A client's key, where the upstream's own is ours: `dragoman keys new` makes one."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    name: Name
     """Who it belongs to: on traces, and in `match.callers`."""
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """SHA-256 of the key, as hex digits.  The key itself is nowhere."""
+
+    groups: tuple[Name, ...] = ()
+    """What patterns such as "group:free" find it by, wherever callers are named."""
+
+    models: Globs = ()
+    """Patterns of the models that it may ask, such as "gpt-4o*"; empty: all."""
+
+    expires: Moment | None = None
+    """Until when it is good: a time, or a day, whose end it is."""
 
 
 class TailSample(Section):
@@ -247,6 +258,10 @@ class Store(Section):
     redis://, rediss://, unix://, redis+sentinel:// with the name of the service, redis+cluster://.
     With a password it is best as "env:NAME"."""
 
+    keys: bool = False
+    """Clients' keys are here, too, beside [[keys]]: `dragoman keys` makes and revokes them, and all
+    processes follow within seconds."""
+
     timeout: Annotated[Seconds, Field(gt=0)] = 0.1
     """How long a request waits for Redis, connecting included.  Plugins go on without it."""
 
@@ -268,3 +283,8 @@ class Settings(Section):
     store: Store = Store()
     keys: tuple[Key, ...] = ()
     plugins: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether clients must bring a key of ours."""
+        return bool(self.keys) or self.store.keys

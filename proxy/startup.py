@@ -53,7 +53,7 @@ def startup_lines(
     lines = [f"dragoman {__version__}  {here}/v1 -> {_without_secrets(settings.upstream.base_url)}"]
     lines += _plugin_lines(plugins)
     if (store := Address.parse(settings.store.url.get_secret_value())).kind != "memory":
-        lines.append(f"store {store}")
+        lines.append(f"store {store}{', with keys of clients' if settings.store.keys else ''}")
         if settings.store.secret is None:
             lines.append("store.secret is not set: other processes cannot use what this one stores")
     lines.append(_traces(settings, environ))

@@ -51,7 +51,7 @@ class Budget(Options):
     soft: Annotated[float, Field(gt=0, le=1)] = 0.8
     """The share from which on answers have a header that says so."""
     callers: tuple[str, ...] = ()
-    """Patterns of those it holds for, by name or id; empty: all."""
+    """Patterns of those it holds for, by name, "group:" and group, or id; empty: all."""
 
     @model_validator(mode="after")
     def _limits_one_thing(self) -> Budget:

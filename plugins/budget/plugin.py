@@ -130,17 +130,16 @@ class SpendingLimit(Plugin[BudgetOptions]):
         return spent
 
     def _accounts(self, caller: Caller) -> list[Account]:
-        name = caller.name or caller.id
-        now = self.now(self._zone(name))
+        now = self.now(self._zone(caller))
         return [
             _account(budget, caller.id, now)
             for budget in self.config.budgets
-            if not budget.callers or any(fnmatchcase(name, glob) for glob in budget.callers)
+            if caller.fits(budget.callers)
         ]
 
-    def _zone(self, name: str) -> ZoneInfo:
+    def _zone(self, caller: Caller) -> ZoneInfo:
         zones = self.config.timezones.items()
-        fitting = (zone for glob, zone in zones if fnmatchcase(name, glob))
+        fitting = (zone for pattern, zone in zones if caller.fits((pattern,)))
         return self._zones[next(fitting, self.config.timezone)]
 
     def _warn(

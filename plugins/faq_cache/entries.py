@@ -7,14 +7,14 @@ import tomllib
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Any
 
 import jiter
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from proxy.plugin import Options
+from proxy.plugin import Moment, Options
 
 from .normal import LONGEST
 from .question import Question
@@ -38,23 +38,8 @@ class FaqError(ValueError):
         self.problems = tuple(problems)
 
 
-def _end(value: Any) -> Any:
-    """A moment; of a day, its end.  Without a zone it is UTC."""
-    if isinstance(value, str):
-        try:
-            value = date.fromisoformat(value)
-        except ValueError:
-            value = datetime.fromisoformat(value)
-    if isinstance(value, date) and not isinstance(value, datetime):
-        value = datetime.combine(value + timedelta(days=1), time())
-    if isinstance(value, datetime):
-        return value if value.tzinfo else value.replace(tzinfo=UTC)
-    raise ValueError("should be a day or a time, as in 2026-12-31")
-
-
 Text = Annotated[str, Field(min_length=1)]
 Phrase = Annotated[str, Field(min_length=1, max_length=LONGEST)]
-Moment = Annotated[datetime, BeforeValidator(_end)]
 
 
 class Scope(Options):
@@ -230,7 +215,9 @@ def overlap(one: Scope, other: Scope) -> bool:
 
 
 def _may_meet(one: str, other: str) -> bool:
-    """May a name fit both patterns?"""
+    """May a name fit both patterns?  Anybody may be in any group."""
+    if one.startswith("group:") or other.startswith("group:"):
+        return True
     before, after = re.split(r"[*?\[]", one, maxsplit=1), re.split(r"[*?\[]", other, maxsplit=1)
     if len(before) == len(after) == 1:
         return one == other
@@ -243,9 +230,8 @@ def _may_meet(one: str, other: str) -> bool:
 
 def in_scope(scope: Scope, request: ChatRequest, system: str) -> bool:
     """Is this one of the requests that an entry answers?"""
-    caller = request.caller.name or request.caller.id
     return (
         (not scope.models or any(fnmatchcase(request.model, glob) for glob in scope.models))
-        and (not scope.callers or any(fnmatchcase(caller, glob) for glob in scope.callers))
+        and request.caller.fits(scope.callers)
         and (scope.system is None or bool(scope.system.search(system[:SYSTEM_CHARACTERS])))
     )

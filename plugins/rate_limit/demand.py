@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from proxy.plugin import ChatRequest, Forwarded
+    from proxy.plugin import Caller, ChatRequest, Forwarded
 
     from .options import Limit
     from .outputs import Estimate
@@ -55,7 +55,7 @@ class Who(NamedTuple):
     """What limits tell requests apart by."""
 
     caller: str
-    name: str
+    asker: Caller
     session: str
     model: str
     is_any_model: bool = False
@@ -65,7 +65,7 @@ class Who(NamedTuple):
     def asks(cls, request: ChatRequest | Forwarded) -> Who:
         caller = request.caller
         model = (request.model or "")[:MODEL]
-        return cls(caller.id, caller.name or caller.id, request.session or "", model)
+        return cls(caller.id, caller, request.session or "", model)
 
 
 class Demands:
@@ -117,11 +117,11 @@ def with_tokens(demands: Sequence[Demand], estimate: Estimate) -> tuple[Demand, 
 
 
 def _holds(limit: Limit, who: Who) -> bool:
-    models, callers = limit.match.models, limit.match.callers
+    models = limit.match.models
     fits = who.is_any_model or not models or any(fnmatchcase(who.model, g) for g in models)
     if not fits:
         return False
-    return not callers or any(fnmatchcase(who.name, glob) for glob in callers)
+    return who.asker.fits(limit.match.callers)
 
 
 def _demands(limit: Limit, key: str) -> Iterator[Demand]:

@@ -18,7 +18,7 @@ class Match(Options):
     models: tuple[str, ...] = ()
     """Patterns of the requested model, such as "gpt-4o*"."""
     callers: tuple[str, ...] = ()
-    """Patterns of the caller: its name in [[keys]], or else its id."""
+    """Patterns of the caller: its key's name, "group:" and its key's group, or else its id."""
 
 
 class Limit(Options):

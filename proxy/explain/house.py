@@ -11,6 +11,8 @@ from proxy.callers import Callers
 from proxy.connections import Connections
 from proxy.derive import Root
 from proxy.errors import ConfigError
+from proxy.keys.snapshot import Snapshot
+from proxy.keys.table import KeyTable
 from proxy.metering import Meter
 from proxy.registry import build_layers
 from proxy.services import Services
@@ -45,7 +47,6 @@ class House:
         self.steps: list[Step] = []
         self._configuration = configuration
         self._root = Root(settings.store.secret)
-        self._root = Root(configuration.settings.store.secret)
         self._stack = AsyncExitStack()
         self._telemetry = Telemetry(settings)  # never started: it tells nobody
         self._tokens = Tokenizer(encodings=settings.tokens.encodings)
@@ -53,11 +54,6 @@ class House:
         self._base_url = str(upstream.base_url)
         self._provider = upstream.provider if "provider" in upstream.model_fields_set else None
         self.meter = Meter(self._tokens, self._telemetry.metrics, self._base_url)
-        self.callers = Callers(
-            settings.keys,
-            ours_only=upstream.api_key is not None,
-            secret=self._root.secret("callers"),
-        )
 
     async def __aenter__(self) -> Self:
         try:
@@ -76,6 +72,7 @@ class House:
         self._stack.push_async_callback(self._connections.close)
         store = await open_store(self._configuration.settings.store, self._telemetry.metrics)
         self._stack.push_async_callback(store.close)
+        self.callers = await self._callers(store)
         deferred: dict[str, list[str]] = {}
 
         def services(name: str) -> Services:
@@ -85,6 +82,18 @@ class House:
             self._stack.push_async_callback(_stop, layer)
             await _start(layer)
             self.steps.append(Step(layer, deferred[layer.name]))
+
+    async def _callers(self, store: Store) -> Callers:
+        settings, stored = self._configuration.settings, None
+        if settings.store.keys:
+            stored = Snapshot(KeyTable(store), self._telemetry.metrics)
+            await stored.refresh()
+        return Callers(
+            settings.keys,
+            ours_only=settings.upstream.api_key is not None,
+            secret=self._root.secret("callers"),
+            stored=stored,
+        )
 
     def _services(self, store: Store, name: str, deferred: list[str]) -> Services:
         return Services.of(

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from proxy import headers
+from proxy import access, headers
 from proxy.answer import LocalEvents
 from proxy.callers import ANONYMOUS
 from proxy.edge import CHAT
-from proxy.errors import APIError, ConfigError, Unauthorized
+from proxy.errors import APIError, ConfigError, KeysUnavailable, Unauthorized
 from proxy.exchange import Exchange
 from proxy.response import FullResponse, StreamResponse
 from proxy.wire import ChatRequest, Received
@@ -40,7 +40,7 @@ async def explain(
     """Run the chain on a body and header fields.  ConfigError if a plugin cannot start."""
     async with House(configuration) as house:
         given = CIMultiDictProxy(CIMultiDict(fields))
-        caller = _caller(house.callers, given, keys_exist=bool(configuration.settings.keys))
+        caller = _caller(house.callers, given, keys_exist=configuration.settings.has_keys)
         request = _request(caller, data, fields)
         answer, error = await _outcome(house, request)
         sent = request.exchange.sent
@@ -59,6 +59,7 @@ async def _outcome(house: House, request: ChatRequest) -> tuple[str | None, APIE
     """What a plugin answers, or why there is an error.  Shadows have ended, too."""
     exchange, answer, error = request.exchange, None, None
     try:
+        access.check(request.caller, request.received.body)
         response = await chain(house.steps, house.meter.local)(request)
         answer = None if exchange.sent else await _text(response)
         await response.close()
@@ -122,5 +123,5 @@ def _caller(callers: Callers, given: CIMultiDictProxy[str], *, keys_exist: bool)
         return ANONYMOUS
     try:
         return callers.identify(given)
-    except Unauthorized as error:
+    except (KeysUnavailable, Unauthorized) as error:
         raise ConfigError([f"-H: {error.message}"]) from None

@@ -51,6 +51,7 @@ class Metrics:
         self._bound = cache(_bound)
         self.active = 0
         self.body_bytes = 0
+        self.keys_stale: Callable[[], float] = lambda: 0.0
         self._made: dict[str, Counter | Histogram] = {}
 
         def histogram(
@@ -165,6 +166,11 @@ class Metrics:
             "dragoman_body_bytes_in_flight",
             "Bytes of chat completion bodies held in memory.",
             lambda: self.body_bytes,
+        )
+        self._gauge(
+            "dragoman_keys_stale_seconds",
+            "For how long the store has not confirmed the keys that this process goes by.",
+            lambda: self.keys_stale(),  # noqa: PLW0108  # it is set later
         )
         Gauge(
             "dragoman_build_info", "Always 1.", ("version", "semconv"), registry=self.registry

@@ -252,6 +252,10 @@ def test_headers_choose_scenes_and_sessions_and_callers(told, here):
     assert field["after"] == "alice"
     (field,) = told()["plugins"][0]["fields"]
     assert field["after"] is None
+    table = f'[[keys]]\nname = "alice"\nsha256 = "{digest}"\nmodels = ["o3"]\n'
+    configure("Caller", more=table)
+    refused = told("request.json", "-H", f"Authorization: Bearer {key}")
+    assert refused["error"]["code"] == "model_not_found"
     wrong = here("request.json", "-H", "Authorization: Bearer dgm-other")
     assert wrong == (2, "", "-H: Incorrect API key provided.\n")
 

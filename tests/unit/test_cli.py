@@ -240,16 +240,24 @@ def test_schema_knows_every_section_and_the_options_of_plugins() -> None:
 
 
 def test_a_new_key_is_printed_once_with_the_table_that_holds_its_hash() -> None:
-    done = run("keys", "new", "--name", "alice")
+    more = ("--models", "gpt-4o*", "o3", "--groups", "free", "--expires", "9999-12-31")
+    done = run("keys", "new", "--name", "alice", *more)
     (key,) = re.findall(r"dgm-\S+", done.stdout)
     assert len(key) == len("dgm-") + 43  # 32 bytes, in base64
-    table = tomllib.loads(done.stdout[done.stdout.index("[[keys]]") :])
+    (table,) = tomllib.loads(done.stdout[done.stdout.index("[[keys]]") :])["keys"]
+    assert table.pop("expires").year == 9999
     assert table == {
-        "keys": [{"name": "alice", "sha256": hashlib.sha256(key.encode()).hexdigest()}]
+        "name": "alice",
+        "sha256": hashlib.sha256(key.encode()).hexdigest(),
+        "groups": ["free"],
+        "models": ["gpt-4o*", "o3"],
     }
     assert key not in run("keys", "new").stdout
     Path("x.toml").write_text(CONFIG + f'api_key = "x"\n{done.stdout.split(chr(10) * 2)[-1]}')
     assert run("check", "x.toml").returncode == 0
+    listed = run("keys", "list", "-c", "x.toml").stdout
+    assert listed.splitlines()[1].split()[:2] == ["alice", f"{table['sha256'][:8]}..."]
+    assert table["sha256"] not in listed
 
 
 def test_the_name_of_a_key_is_checked() -> None:

@@ -206,3 +206,13 @@ def test_settings_cannot_be_changed_and_do_not_show_their_secrets() -> None:
     with pytest.raises(ValueError, match="frozen"):
         found.server.port = 1
     assert SECRET not in repr(found)
+
+
+def test_keys_of_the_store_need_one_that_is_shared_and_stand_for_those_of_the_file() -> None:
+    text = UPSTREAM + 'api_key = "x"\n[server]\nhost = "0.0.0.0"\n[store]\nkeys = true\n'
+    assert settings(text + 'url = "redis://127.0.0.1"').store.keys
+    assert problems(text) == [
+        "config.toml:7: store.keys: needs a store that is shared: a Redis as store.url"
+    ]
+    (problem,) = problems(UPSTREAM + '[store]\nkeys = true\nurl = "redis://127.0.0.1"')
+    assert "upstream.api_key: without it, clients' keys of the store would go" in problem
