@@ -129,8 +129,9 @@ class ReleaseGate:
     def _add(self, key: Key, text: str) -> Piece:
         track = self._tracks.get(key)
         if track is None:
-            path = key[1]
-            track = self._tracks[key] = Track(is_whole=self._whole or path[:1] in _TOOLS)
+            choice, path = key
+            track = Track(choice, is_whole=self._whole or path[:1] in _TOOLS)
+            self._tracks[key] = track
         self._waiting[track] = None
         start = track.end
         return Piece(key, track, start, track.add(text))

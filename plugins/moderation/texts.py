@@ -61,6 +61,16 @@ def texts(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
             yield from texts(inner, (*path, key))
 
 
+def images(message: Any) -> Iterator[str]:
+    """The URL of each image in a message."""
+    content = message.get("content") if isinstance(message, Mapping) else None
+    for part in content if isinstance(content, list) else ():
+        image = part.get("image_url") if isinstance(part, Mapping) else None
+        url = image.get("url") if isinstance(image, Mapping) else image
+        if isinstance(url, str):
+            yield url
+
+
 def _entries(entries: Sequence[Any]) -> Iterator[tuple[int, Any]]:
     for place, entry in enumerate(entries):
         index = entry.get("index") if isinstance(entry, Mapping) else None
@@ -81,3 +91,13 @@ def mapped(value: Any, change: Callable[[Path, str], str], path: Path = ()) -> A
 def masked(value: Any, spans: Mapping[Path, Sequence[Span]]) -> Any:
     """A copy with asterisks at these places of these texts."""
     return mapped(value, lambda path, text: mask(text, spans.get(path, ())))
+
+
+LONGEST, OVERLAP = 8_000, 200
+"""Characters that are judged at once, and how many of them are those at the end of the piece before."""
+
+
+def slices(text: str, longest: int = LONGEST, overlap: int = OVERLAP) -> Iterator[tuple[int, str]]:
+    """The text in pieces that overlap, none of them too long, and where each begins."""
+    for start in range(0, max(1, len(text) - overlap), longest - overlap):
+        yield start, text[start : start + longest]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,13 +62,16 @@ class Track:
         "_pieces",
         "_since",
         "_windows",
+        "choice",
         "end",
         "is_whole",
         "masks",
         "passed",
     )
 
-    def __init__(self, *, is_whole: bool = False) -> None:
+    def __init__(self, choice: Any = 0, *, is_whole: bool = False) -> None:
+        self.choice = choice
+        """The index of the choice that it belongs to."""
         self.is_whole = is_whole
         """Cut it only where it is complete."""
         self.end = 0
