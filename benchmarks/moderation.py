@@ -40,7 +40,7 @@ def auroc(bad: Sequence[float], good: Sequence[float]) -> float:
 
 def prose() -> list[str]:
     """Descriptions of packages, up to 8,000 characters of each."""
-    texts = (each.metadata.get_payload() for each in distributions())
+    texts = (each.metadata.json.get("description", "") for each in distributions())
     return [text[:8_000] for text in texts if isinstance(text, str) and len(text) > 1_000]
 
 

@@ -32,7 +32,7 @@ def words(vectorizer: Any, model: Any) -> tuple[float, dict[str, tuple[float, fl
 
 
 def main() -> None:
-    import joblib  # type: ignore[import-not-found]
+    import joblib
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path)

@@ -38,7 +38,7 @@ class DetoxifyModel:
         os.environ["HF_HUB_OFFLINE"] = "1"
         os.environ["TRANSFORMERS_OFFLINE"] = "1"
         try:
-            from detoxify import Detoxify  # type: ignore[import-not-found,unused-ignore]
+            from detoxify import Detoxify
         except ImportError as error:
             raise ImportError("pip install 'dragoman[detoxify]'") from error
         self._model = Detoxify(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CATEGORY, THRESHOLD = "offensive", 0.7
-LENGTH, OVERLAP = 2_000, 200
+LENGTH, OVERLAP = 400, 100
 """Characters that are judged together, and how many of them are those at the end of the part before:
 what is offensive in a long text would be lost in its mean."""
 _WORD = re.compile(r"\w\w+")

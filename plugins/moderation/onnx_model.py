@@ -28,13 +28,8 @@ class OnnxModel:
 
     def load(self) -> None:
         try:
-            from onnxruntime import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
-                InferenceSession,
-                SessionOptions,
-            )
-            from tokenizers import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
-                Tokenizer,
-            )
+            from onnxruntime import InferenceSession, SessionOptions
+            from tokenizers import Tokenizer
         except ImportError as error:
             raise ImportError("pip install 'dragoman[onnx]'") from error
         verify(self._folder / "model.onnx", self._sha256)

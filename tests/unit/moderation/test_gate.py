@@ -7,10 +7,10 @@ import asyncio
 import msgspec
 import pytest
 
-from plugins.moderation.texts import LONGEST, OVERLAP, slices, texts, turn
 from plugins.moderation.gate import ReleaseGate
 from plugins.moderation.pace import WIDEST
 from plugins.moderation.pace import Pace as ServicePace
+from plugins.moderation.texts import LONGEST, OVERLAP, slices, texts, turn
 from plugins.moderation.verdicts import CLEAN, Finding, Verdict
 from plugins.moderation.windows import Pace
 from proxy import sse
