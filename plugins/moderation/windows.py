@@ -124,10 +124,12 @@ class Track:
             return self._window(len(self._ends), pace, now)
         if len(self._windows) >= pace.parallel:
             return None
+        need = min(pace.most, (pace.window if self._cut else pace.first) * factor)
+        if waiting < need and not self._is_complete:
+            return None
         early = now - self._last_cut < pace.interval * factor
         if self._is_complete and not early:
             return self._window(len(self._ends), pace, now)
-        need = min(pace.most, (pace.window if self._cut else pace.first) * factor)
         if self.is_whole or waiting < need or (early and waiting < pace.most):
             return None
         return self._window(self._best(int(need) // 2), pace, now)
