@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from proxy.plugin import Chunk
@@ -159,7 +160,7 @@ class ReleaseGate:
     def _switch(self, index: int, added: Sequence[Piece]) -> None:
         """A choice that goes on with another text has completed the one before."""
         before = self._open[index]
-        if len(before) == len(added) and all([piece.key in before for piece in added]):
+        if len(before) == len(added) and before.issuperset(map(_KEY, added)):
             return
         now = self._open[index] = {piece.key for piece in added}
         if before and not self._whole:
@@ -237,6 +238,7 @@ class ReleaseGate:
         return await self._ending(self._last, set(self._open) - self._ended or {0})
 
 
+_KEY = attrgetter("key")
 _TOOLS = {(name,) for name in TOOLS}
 _USUAL = ASIDE | {"delta"}
 

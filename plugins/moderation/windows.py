@@ -125,14 +125,13 @@ class Track:
         if len(self._windows) >= pace.parallel:
             return None
         need = min(pace.most, (pace.window if self._cut else pace.first) * factor)
-        if waiting < need and not self._is_complete:
-            return None
-        early = now - self._last_cut < pace.interval * factor
-        if self._is_complete and not early:
-            return self._window(len(self._ends), pace, now)
-        if self.is_whole or waiting < need or (early and waiting < pace.most):
-            return None
-        return self._window(self._best(int(need) // 2), pace, now)
+        if waiting >= need or self._is_complete:
+            early = now - self._last_cut < pace.interval * factor
+            if self._is_complete and not early:
+                return self._window(len(self._ends), pace, now)
+            if not (self.is_whole or waiting < need or (early and waiting < pace.most)):
+                return self._window(self._best(int(need) // 2), pace, now)
+        return None
 
     def _best(self, least: int) -> int:
         """How many pieces make the next window: up to a sentence's end, else a word's, else all."""
