@@ -1,6 +1,6 @@
 """Writes the words of the built-in classifier: python -m benchmarks.moderation_model FILE.
 
-They are taken over from the model in alt-profanity-check (MIT), a linear one on words by tf-idf,
+They are taken over from the model in alt-profanity-check 1.9.1 (MIT), a linear one on words by tf-idf,
 which its authors trained on comments from the Toxic Comment Classification Challenge (CC0) and the
 tweets of Davidson et al. 2017 (MIT).  Its five folds become one: the mean of their weights, each
 as its calibration (Platt) scales it.  Needs: pip install alt-profanity-check.
