@@ -7,11 +7,15 @@ asks for `{"input": ..., "output": ...}` in the answer; of a stream, in a chunk 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from proxy.plugin import Chunk
+
+from .verdicts import CLEAN
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from proxy.plugin import ChatRequest
 
@@ -55,11 +59,57 @@ class Asked:
 
 def asked(options: ModerationOptions, request: ChatRequest) -> Asked | None:
     """What a client wants to know from us."""
-    field = request.get("moderation") if options.field == "answer" else None
-    if not isinstance(field, Mapping):
+    given = request.get("moderation") if options.field == "answer" else None
+    if not isinstance(given, Mapping):
         return None
-    policy = field.get("policy")
+    policy = given.get("policy")
     return Asked(options, policy if isinstance(policy, Mapping) else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a client is to be told of one answer."""
+
+    asked: Asked | None
+    said: Verdict
+    """About the input."""
+    found: dict[int, Verdict] = field(default_factory=dict)
+    """About each choice, as far as it has been checked."""
+
+    @property
+    def strict(self) -> bool:
+        return self.asked is not None and self.asked.blocks("output")
+
+    def add(self, choice: Any, verdict: Verdict) -> None:
+        index = choice if isinstance(choice, int) else 0
+        self.found[index] = self.found.get(index, CLEAN) + verdict
+
+    def told(self) -> dict[str, Any]:
+        """The field `moderation` of the answer, if the client has asked for it."""
+        if self.asked is None:
+            return {}
+        choices = range(max(self.found, default=0) + 1)
+        answers = [self.found.get(index, CLEAN) for index in choices]
+        return {"moderation": self.asked.told(self.said, answers)}
+
+
+async def told(wanted: Wanted, chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
+    """The stream with the verdicts in a chunk of its own, behind the text and before the usage."""
+    is_told, last = False, None
+    async for chunk in chunks:
+        is_told = is_told or "moderation" in chunk.body
+        if not is_told and chunk.body.get("usage") and not chunk.choices:
+            is_told = True
+            yield Chunk.of({**frame_of(chunk), "choices": [], **wanted.told(), "usage": None})
+        yield chunk
+        last = chunk
+    if last is not None and not is_told:
+        yield Chunk.of({**frame_of(last), "choices": [], **wanted.told()})
+
+
+def frame_of(like: Chunk) -> dict[str, Any]:
+    """What is the same in all chunks of a stream."""
+    return {k: v for k, v in like.body.items() if k not in ("choices", "usage", "obfuscation")}
 
 
 def _result(model: str, verdict: Verdict) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class OnnxModel:
         self._tokenizer.enable_truncation(TOKENS, stride=OVERLAP)
         options = SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what fails is raised, and logged once
         self._session = InferenceSession(
             str(self._folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
         )

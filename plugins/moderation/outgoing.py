@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextvars import copy_context
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from proxy.plugin import Chunk, FullResponse, StreamResponse, Usage, answer
 
+from .field import frame_of, told
 from .gate import ReleaseGate
 from .texts import ASIDE, masked, texts
 from .verdicts import CLEAN, UNKNOWN, CheckFailed, ModerationUnavailable, Verdict, total
 from .windows import Pace
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from proxy.plugin import ChatRequest, ChatResponse, Outcome, Services
 
     from .api import Moderations
     from .classifiers import Classifiers
-    from .field import Asked
+    from .field import Wanted
     from .options import ModerationOptions
     from .record import Record
     from .rules import Rules
@@ -32,33 +33,6 @@ if TYPE_CHECKING:
 
 API_INTERVAL, MODEL_INTERVAL, LOCAL_INTERVAL = 0.5, 0.25, 0.1
 """Seconds between windows: where each costs a call, or some time of a model, or next to nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a client is to be told of one answer."""
-
-    asked: Asked | None
-    said: Verdict
-    """About the input."""
-    found: dict[int, Verdict] = field(default_factory=dict)
-    """About each choice, as far as it has been checked."""
-
-    @property
-    def strict(self) -> bool:
-        return self.asked is not None and self.asked.blocks("output")
-
-    def add(self, choice: Any, verdict: Verdict) -> None:
-        index = choice if isinstance(choice, int) else 0
-        self.found[index] = self.found.get(index, CLEAN) + verdict
-
-    def told(self) -> dict[str, Any]:
-        """The field `moderation` of the answer, if the client has asked for it."""
-        if self.asked is None:
-            return {}
-        choices = range(max(self.found, default=0) + 1)
-        answers = [self.found.get(index, CLEAN) for index in choices]
-        return {"moderation": self.asked.told(self.said, answers)}
 
 
 class Outgoing:
@@ -141,10 +115,10 @@ class Outgoing:
         verdict = total(found)
         if self._has_checks:
             self._record.found("output", verdict)
-        told = wanted.told()
-        if made == choices and not told:
+        verdicts = wanted.told()
+        if made == choices and not verdicts:
             return response
-        response = response.replace({**response.body, "choices": made, **told})
+        response = response.replace({**response.body, "choices": made, **verdicts})
         if made != choices:
             response.headers["x-dragoman-moderation"] = self._record.header("output", verdict)
         if verdict.blocks:
@@ -187,7 +161,7 @@ class Outgoing:
         self, request: ChatRequest, response: StreamResponse, wanted: Wanted
     ) -> StreamResponse:
         if not self._has_checks:
-            return response.map_chunks(partial(_told, wanted))
+            return response.map_chunks(partial(told, wanted))
         context = copy_context()  # where note() finds this plugin's span
         found: dict[Finding, None] = {}
 
@@ -212,14 +186,14 @@ class Outgoing:
         gated = response.gated(
             lambda: ReleaseGate(check, ending, self._pace, factor=factor, whole=whole)
         )
-        return gated if wanted.asked is None else gated.map_chunks(partial(_told, wanted))
+        return gated if wanted.asked is None else gated.map_chunks(partial(told, wanted))
 
     async def _ending(
         self, request: ChatRequest, last: Chunk, choices: set[int], wanted: Wanted
     ) -> Sequence[Chunk]:
         """A normal end for every client: the replacement, the reason, the verdicts and the usage if
         they were asked for."""
-        frame = _frame(last)
+        frame = frame_of(last)
         options = request.get("stream_options")
         asked = isinstance(options, Mapping) and options.get("include_usage") is True
         null = {"usage": None} if asked else {}
@@ -232,8 +206,8 @@ class Outgoing:
             for index in sorted(choices)
         ]
         chunks = [Chunk.of({**frame, "choices": [end], **null}) for end in ends]
-        if told := wanted.told():
-            chunks.append(Chunk.of({**frame, "choices": [], **told, **null}))
+        if verdicts := wanted.told():
+            chunks.append(Chunk.of({**frame, "choices": [], **verdicts, **null}))
         if asked:
             usage = await self._usage(request)
             chunks.append(Chunk.of({**frame, "choices": [], "usage": usage.body()}))
@@ -255,22 +229,3 @@ async def _twice(check: Callable[[str], Awaitable[Verdict]], text: str, wide: st
     if not found.blocks or len(wide) <= len(text):
         return found
     return (await check(wide)).shifted(len(text) - len(wide))
-
-
-async def _told(wanted: Wanted, chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
-    """The stream with the verdicts in a chunk of its own, behind the text and before the usage."""
-    is_told, last = False, None
-    async for chunk in chunks:
-        is_told = is_told or "moderation" in chunk.body
-        if not is_told and chunk.body.get("usage") and not chunk.choices:
-            is_told = True
-            yield Chunk.of({**_frame(chunk), "choices": [], **wanted.told(), "usage": None})
-        yield chunk
-        last = chunk
-    if last is not None and not is_told:
-        yield Chunk.of({**_frame(last), "choices": [], **wanted.told()})
-
-
-def _frame(like: Chunk) -> dict[str, Any]:
-    """What is the same in all chunks of a stream."""
-    return {k: v for k, v in like.body.items() if k not in ("choices", "usage", "obfuscation")}

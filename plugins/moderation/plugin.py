@@ -8,10 +8,10 @@ from proxy.plugin import Plugin
 
 from .api import Moderations
 from .classifiers import Classifiers
-from .field import asked
+from .field import Wanted, asked
 from .incoming import Blocked, Incoming
 from .options import STAGES, ModerationOptions
-from .outgoing import Outgoing, Wanted
+from .outgoing import Outgoing
 from .record import Record
 from .rules import Rules
 from .verdicts import CLEAN
