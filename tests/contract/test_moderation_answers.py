@@ -176,6 +176,7 @@ async def test_a_silent_upstream_does_not_hold_back_what_came_before(moderating)
         for event in chunks("Let me see", call.json)[:-2]:
             await call.chunk(event)
         await asyncio.wait_for(shown.wait(), 20)
+        call.writer.close()
 
     def look(text):
         if text == "Let me see":
