@@ -43,7 +43,7 @@ class DetoxifyModel:
         except ImportError as error:
             raise ImportError("pip install 'dragoman[detoxify]'") from error
         loaded = torch.load(checkpoint, map_location="cpu", weights_only=False)
-        # Its own __init__ asks the hub for the configuration, even where that is here (#34).
+        # Its own __init__ asks the hub for the configuration, even where that is here.
         architecture = {**loaded["config"]["arch"]["args"], "model_type": str(self._folder)}
         self._model = Detoxify.__new__(Detoxify)
         self._model.model, self._model.tokenizer = get_model_and_tokenizer(
