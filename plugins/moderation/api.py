@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from hashlib import blake2b
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cachetools import LRUCache
-
+from .known import Known
 from .pace import Pace
-from .verdicts import CLEAN, CheckFailed, Finding, Verdict
+from .texts import slices
+from .verdicts import CLEAN, CheckFailed, Finding, Score, Verdict, total
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LONGEST, OVERLAP = 8_000, 200
-"""Characters of one input, and how many of them are those at the end of the one before it."""
 BATCH = 32
 BACKOFF_SECONDS = 0.25
 
@@ -36,7 +33,7 @@ class Moderations:
         self._options = options
         self._services = services
         self._categories = {category.name: category for category in options.categories}
-        self._known: LRUCache[bytes, Verdict] = LRUCache(entries)
+        self._known = Known(entries)
         self._client: AsyncOpenAI | None = None
         self.pace = Pace()
         self._checks = services.metrics.counter(
@@ -52,25 +49,41 @@ class Moderations:
 
     async def check(self, texts: Sequence[str]) -> Verdict:
         """The verdict about some texts, each by itself.  CheckFailed if there is none."""
-        verdict, asked = CLEAN, dict[bytes, str]()
+        verdict, unknown = CLEAN, dict[str, None]()
         for text in filter(str.strip, texts):
-            key = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-            known = self._known.get(key)
+            known = self._known.get(text)
             if known is None:
-                asked[key] = text
+                unknown[text] = None
             else:
                 self._checks.labels("known").inc()
                 verdict += known
-        for some in batched(asked.items()):
-            found = await self._asked([text for _, text in some])
-            for (key, _), each in zip(some, found, strict=True):
-                self._known[key] = each
-                verdict += each
+        for some in batched(unknown):
+            pieces = [[piece for _, piece in slices(text)] for text in some]
+            found = iter(await self._asked([piece for each in pieces for piece in each]))
+            for text, each in zip(some, pieces, strict=True):
+                about = total(islice(found, len(each)))
+                self._known.put(text, about)
+                verdict += about
         return verdict
 
-    async def _asked(self, texts: Sequence[str]) -> list[Verdict]:
+    async def check_images(self, urls: Iterable[str]) -> Verdict:
+        """The verdict about some images, one after the other: a request may hold only one.  Where
+        they are on the web, it is the API that fetches them."""
+        verdict = CLEAN
+        for url in dict.fromkeys(urls):
+            found = self._known.get(f"image {url}")
+            if found is None:
+                part = {"type": "image_url", "image_url": {"url": url}}
+                (found,) = await self._asked([part])
+                self._known.put(f"image {url}", found)
+            else:
+                self._checks.labels("known").inc()
+            verdict += found
+        return verdict
+
+    async def _asked(self, inputs: Sequence[Any]) -> list[Verdict]:
         """Ask until there is an answer, if all that is wrong is that we ask too often."""
-        from openai import RateLimitError
+        from openai import BadRequestError, RateLimitError
 
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + self._options.patience, BACKOFF_SECONDS
@@ -78,7 +91,7 @@ class Moderations:
             if not self.pace.allows(loop.time()):
                 raise CheckFailed("the Moderation API has failed too often")
             try:
-                verdicts = await self._ask(texts)
+                verdicts = await self._ask(inputs)
             except RateLimitError as error:
                 self.pace.limited()
                 self._checks.labels("limited").inc()
@@ -88,7 +101,8 @@ class Moderations:
                 await asyncio.sleep(wait)
                 pause *= 2
             except Exception as error:
-                self.pace.failed(loop.time())
+                if not isinstance(error, BadRequestError):  # an image that it cannot read, say
+                    self.pace.failed(loop.time())
                 self._checks.labels("failed").inc()
                 self._services.log.warning("the Moderation API: %s", type(error).__name__)
                 raise CheckFailed("the Moderation API failed") from error
@@ -97,33 +111,34 @@ class Moderations:
                 self._checks.labels("answered").inc()
                 return verdicts
 
-    async def _ask(self, texts: Sequence[str]) -> list[Verdict]:
+    async def _ask(self, inputs: Sequence[Any]) -> list[Verdict]:
         assert self._client is not None
-        pieces = [slices(text) for text in texts]
-        inputs = [piece for each in pieces for piece in each]
         async with asyncio.timeout(self._options.timeout):
-            answer = await self._client.moderations.create(model=self._options.model, input=inputs)
+            answer = await self._client.moderations.create(
+                model=self._options.model, input=list(inputs)
+            )
         results = answer.to_dict().get("results")
         if not isinstance(results, list) or len(results) != len(inputs):
             raise ValueError("not one result for each input")
-        found = iter(map(self._read, results))
-        return [Verdict(tuple(chain.from_iterable(islice(found, len(each))))) for each in pieces]
+        return list(map(self._read, results))
 
-    def _read(self, result: Any) -> list[Finding]:
+    def _read(self, result: Any) -> Verdict:
         """What one result says, by the operator's thresholds and actions."""
-        flags, scores = dict(result["categories"]), dict(result["category_scores"])
-        findings = []
-        for name in dict.fromkeys([*flags, *scores]):
-            category = self._categories.get(name)
-            flagged = bool(flags.get(name))
+        flags, values = dict(result["categories"]), dict(result["category_scores"])
+        seen = result.get("category_applied_input_types") or {}
+        findings, scores = [], {}
+        for name in dict.fromkeys([*flags, *values]):
+            category, value = self._categories.get(name), values.get(name) or 0.0
+            is_flagged = bool(flags.get(name))
             if category is not None and category.threshold is not None:
-                flagged = (scores.get(name) or 0.0) >= category.threshold
+                is_flagged = value >= category.threshold
+            scores[name] = Score(value, is_flagged, frozenset(seen.get(name) or {"text"}))
             action = category.action if category is not None else "block"
-            if flagged and action != "ignore":
+            if is_flagged and action != "ignore":
                 findings.append(Finding(name, action))
         if result["flagged"] and not any(flags.values()):
             findings.append(Finding("other", "block"))  # of a category that it does not name
-        return findings
+        return Verdict(tuple(findings), scores)
 
 
 def batched(items: Iterable[T]) -> Iterator[Sequence[T]]:
@@ -131,12 +146,6 @@ def batched(items: Iterable[T]) -> Iterator[Sequence[T]]:
     rest = iter(items)
     while some := list(islice(rest, BATCH)):
         yield some
-
-
-def slices(text: str) -> list[str]:
-    """The text in pieces that overlap, none of them too long."""
-    starts = range(0, max(1, len(text) - OVERLAP), LONGEST - OVERLAP)
-    return [text[start : start + LONGEST] for start in starts]
 
 
 def _retry_after(error: Any) -> float:

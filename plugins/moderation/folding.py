@@ -22,6 +22,14 @@ _LEET = str.maketrans("0134578@$!|l", "oieastbasiii")
 _ODD = re.compile(r"(?<![a-z0-9@$!|])[a-z]*+[0-9@$!|](?:[a-z0-9@$!|]*[a-z0-9@$])?")
 _LETTER = re.compile(r"[a-z]")
 
+# Letters that look like Latin ones, in lower case or in capitals: https://www.unicode.org/reports/tr39
+_CYRILLIC = "авекмнорстухіјѕԁԛԝһӏ", "abekmhopctyxijsdqwhl"
+_GREEK = "αβειηκνοπρτυχωζγ", "abeinkvonptuxwzy"
+_ALIKE = str.maketrans(_CYRILLIC[0] + _GREEK[0] + "ıɡ", _CYRILLIC[1] + _GREEK[1] + "ig")
+_STRANGE = f"[{''.join(map(chr, _ALIKE))}]"
+_BESIDE = re.compile(f"[a-z0-9@$!|]{_STRANGE}|{_STRANGE}[a-z0-9@$!|]")
+_RUN = re.compile(r"[a-z0-9@$!|\u0131\u0261\u0370-\u03ff\u0400-\u052f]+")
+
 
 def folded(text: str) -> str:
     """The text in lower case, of ordinary width, without what nobody sees (NFKC)."""
@@ -32,9 +40,10 @@ def folded(text: str) -> str:
 
 
 def unmixed(text: str) -> tuple[str, list[tuple[int, int]]]:
-    """Folded text with the letters that digits and signs stand for, in words that have both, and
-    where those words are.  It is as long as it was.  Compare it with words after `skeleton`."""
-    spans = []
+    """Folded text with the letters that others stand for, in words that have both, and where those
+    words are: digits, signs, and letters of other alphabets.  It is as long as it was.  Compare it
+    with words after `skeleton`."""
+    text, spans = (text, []) if text.isascii() else _in_latin(text)
 
     def letters(word: re.Match[str]) -> str:
         if not _LETTER.search(word[0]):
@@ -42,7 +51,27 @@ def unmixed(text: str) -> tuple[str, list[tuple[int, int]]]:
         spans.append(word.span())
         return skeleton(word[0])
 
-    return _ODD.sub(letters, text), spans
+    text = _ODD.sub(letters, text)
+    return text, sorted(set(spans))
+
+
+def _in_latin(text: str) -> tuple[str, list[tuple[int, int]]]:
+    """Words of Latin letters and their doubles, in Latin.  Words of another alphabet alone stay as
+    they are: half of the Russian ones would be something else in Latin."""
+    spans: list[tuple[int, int]] = []
+    if not _BESIDE.search(text):
+        return text, spans
+
+    def latin(word: re.Match[str]) -> str:
+        if not (_LETTER.search(word[0]) and _BESIDE.search(word[0])):
+            return word[0]
+        found = word[0].translate(_ALIKE)
+        if not found.isascii():
+            return word[0]
+        spans.append(word.span())
+        return skeleton(found)
+
+    return _RUN.sub(latin, text), spans
 
 
 def skeleton(word: str) -> str:

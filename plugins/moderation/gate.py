@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from proxy.plugin import Chunk
 
-from .texts import ASIDE, TOOLS, masked, texts
+from .texts import ASIDE, STRUCTURE, TOOLS, masked, texts
 from .windows import Track
 
 if TYPE_CHECKING:
@@ -54,7 +55,10 @@ class Held(NamedTuple):
 
     @property
     def may_go(self) -> bool:
-        return all(piece.track.passed >= piece.end for piece in self.pieces)
+        for piece in self.pieces:  # noqa: SIM110  # a generator takes three times as long
+            if piece.track.passed < piece.end:
+                return False
+        return True
 
 
 class ReleaseGate:
@@ -91,6 +95,8 @@ class ReleaseGate:
         self._ended: set[int] = set()
         """The choices whose end has gone out."""
         self._last: Chunk | None = None
+        self._masks = False
+        """Has anything been found that is to be masked?"""
         self._is_closed = False
 
     # ---- what comes
@@ -113,8 +119,9 @@ class ReleaseGate:
         ended: list[int] = []
         for choice in chunk.choices:
             index, delta = choice.get("index", 0), choice.get("delta")
-            self._open.setdefault(index, set())
-            added = [self._add((index, path), text) for path, text in texts(delta)] if delta else []
+            if index not in self._open:
+                self._open[index] = set()
+            added = self._said(index, delta) if delta else []
             if not _USUAL.issuperset(choice):
                 others = {k: v for k, v in choice.items() if k not in _USUAL}
                 added += [self._add((index, path), text) for path, text in texts(others)]
@@ -123,26 +130,41 @@ class ReleaseGate:
                 ended.append(index)
                 self._end(index)
             elif added:
-                self._switch(index, {piece.key for piece in added})
+                self._switch(index, added)
         return Held(chunk, pieces, ended)
+
+    def _said(self, index: Any, delta: Any) -> list[Piece]:
+        """The texts of a delta; as a rule it holds one, on its top level."""
+        if not isinstance(delta, dict):
+            return [self._add((index, path), text) for path, text in texts(delta)]
+        added = []
+        for name, value in delta.items():
+            if isinstance(value, str):
+                if value and name not in STRUCTURE:
+                    added.append(self._add((index, (name,)), value))
+            elif value is not None:
+                found = texts(value, (name,))
+                added += [self._add((index, path), text) for path, text in found]
+        return added
 
     def _add(self, key: Key, text: str) -> Piece:
         track = self._tracks.get(key)
         if track is None:
-            path = key[1]
-            track = self._tracks[key] = Track(is_whole=self._whole or path[:1] in _TOOLS)
+            choice, path = key
+            track = Track(choice, is_whole=self._whole or path[:1] in _TOOLS)
+            self._tracks[key] = track
         self._waiting[track] = None
         start = track.end
         return Piece(key, track, start, track.add(text))
 
-    def _switch(self, index: int, added: set[Key]) -> None:
+    def _switch(self, index: int, added: Sequence[Piece]) -> None:
         """A choice that goes on with another text has completed the one before."""
-        before = self._open.get(index)
-        if added == before:
+        before = self._open[index]
+        if len(before) == len(added) and before.issuperset(map(_KEY, added)):
             return
-        self._open[index] = added
+        now = self._open[index] = {piece.key for piece in added}
         if before and not self._whole:
-            for key in before - added:
+            for key in before - now:
                 self._tracks[key].complete()
 
     def _end(self, index: int) -> None:
@@ -184,14 +206,16 @@ class ReleaseGate:
             self._held.clear()
             return
         window.track.passes(window, verdict.masked)
+        self._masks = self._masks or bool(window.track.masks)
         while self._held and self._held[0].may_go:
             self._go(self._held.popleft())
 
     # ---- what goes
 
     def _go(self, held: Held) -> None:
-        self._ready.append(_masked(held))
-        self._ended.update(held.ended)
+        self._ready.append(_masked(held) if self._masks else held.chunk)
+        if held.ended:
+            self._ended.update(held.ended)
 
     def released(self) -> list[Chunk]:
         ready, self._ready = self._ready, []
@@ -214,6 +238,7 @@ class ReleaseGate:
         return await self._ending(self._last, set(self._open) - self._ended or {0})
 
 
+_KEY = attrgetter("key")
 _TOOLS = {(name,) for name in TOOLS}
 _USUAL = ASIDE | {"delta"}
 

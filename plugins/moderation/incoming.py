@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from proxy.plugin import ContentRejected, alongside, answer
 
-from .texts import masked, texts, turn
-from .verdicts import CLEAN, CheckFailed, ModerationUnavailable, Verdict, total
+from .texts import images, masked, texts, turn
+from .verdicts import CLEAN, UNKNOWN, CheckFailed, ModerationUnavailable, Verdict, total
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from proxy.plugin import CallNext, ChatRequest, ChatResponse
 
     from .api import Moderations
+    from .classifiers import Classifiers
+    from .field import Asked
     from .options import ModerationOptions
     from .record import Record
     from .rules import Rules
@@ -23,9 +25,6 @@ if TYPE_CHECKING:
 
     Said: TypeAlias = Mapping[int, Sequence[tuple[Path, str]]]
     Found: TypeAlias = Mapping[tuple[int, Path], Verdict]
-
-
-T = TypeVar("T")
 
 
 class Blocked(Exception):
@@ -40,65 +39,98 @@ class Incoming:
     """Checks of what users and tools say."""
 
     def __init__(
-        self, config: ModerationOptions, rules: Rules, api: Moderations | None, record: Record
+        self,
+        config: ModerationOptions,
+        rules: Rules,
+        classifiers: Classifiers,
+        api: Moderations | None,
+        record: Record,
     ) -> None:
         self._options = config.input
         self._expose_categories = config.expose_categories
+        self._looks_at_images = config.api is not None and config.api.images
         self._rules = rules
+        self._early = classifiers.early(early=True)
+        self._late = classifiers.early(early=False)
         self._api = api
         self._record = record
 
-    async def ask(self, request: ChatRequest, call_next: CallNext) -> ChatResponse:
-        """The upstream's answer to what has passed.  Blocked, if it has not."""
-        indexes = turn(request.messages, everything=self._options.history == "all")
+    async def ask(
+        self, request: ChatRequest, call_next: CallNext, asked: Asked | None
+    ) -> tuple[ChatResponse, Verdict]:
+        """The upstream's answer to what has passed, and the verdict about that.  Blocked, if it has
+        not."""
+        strict = asked is not None and asked.blocks("input")
+        indexes = list(turn(request.messages, everything=self._options.history == "all"))
         said = {index: list(texts(request.messages[index])) for index in indexes}
-        found = await self._or_none(self._by_lists(said)) or {}
-        listed = total(found.values())
-        if listed.blocks:
-            raise Blocked(listed)
+        found = await self._first(said)
+        verdict = self._judged(total(found.values()), strict=strict)
         request = _with_masks(request, found)
-        if self._api is None:
-            self._record.found("input", listed)
-            return await call_next(request)
-        messages = ["\n".join(text for _, text in pieces) for pieces in said.values()]
-        check = self._judge(self._or_none(self._api.check(messages)), listed)
-        if self._options.order == "before":
-            await check
-            return await call_next(request)
+        if self._api is None and not self._late:
+            self._record.found("input", verdict)
+            return await call_next(request), verdict
+        urls = [url for index in indexes for url in images(request.messages[index])]
+        verdicts: list[Verdict] = []
+
+        async def check() -> None:
+            later = verdict + await self._then(said, urls)
+            verdicts.append(self._judged(later, strict=strict))
+            self._record.found("input", verdicts[0])
 
         async def work() -> ChatResponse:
             return await call_next(request)
 
-        return await alongside(check, work())
+        if self._options.order == "before":
+            await check()
+            response = await work()
+        else:
+            response = await alongside(check(), work())
+        return response, verdicts[0]
 
-    async def _by_lists(self, said: Said) -> Found:
-        """What the lists find in each text, and in those of one message together."""
+    @staticmethod
+    def _judged(verdict: Verdict, *, strict: bool) -> Verdict:
+        verdict = verdict.strict() if strict else verdict
+        if verdict.blocks:
+            raise Blocked(verdict)
+        return verdict
+
+    async def _first(self, said: Said) -> Found:
+        """What lists and quick classifiers find in each text, and in those of a message together."""
         found: dict[tuple[int, Path], Verdict] = {}
         for index, pieces in said.items():
             for path, text in pieces:
-                if verdict := await self._rules.check(text):
-                    found[index, path] = verdict
+                found[index, path] = await self._known(self._quickly(text))
             if len(pieces) > 1:
-                whole = await self._rules.check("".join(text for _, text in pieces))
+                whole = await self._known(self._quickly("".join(text for _, text in pieces)))
                 if whole.blocks:
                     found[index, ()] = whole
         return found
 
-    async def _judge(self, check: Coroutine[Any, Any, Verdict | None], listed: Verdict) -> None:
-        verdict = listed + (await check or CLEAN)
-        if verdict.blocks:
-            raise Blocked(verdict)
-        self._record.found("input", verdict)
+    async def _quickly(self, text: str) -> Verdict:
+        verdict = await self._rules.check(text)
+        return verdict if verdict.blocks else verdict + await self._early.check(text)
 
-    async def _or_none(self, check: Coroutine[Any, Any, T]) -> T | None:
-        """What a check finds.  If it fails: nothing, or ModerationUnavailable."""
+    async def _then(self, said: Said, urls: Sequence[str]) -> Verdict:
+        """What other classifiers find in each message, and then the API in all of them."""
+        messages = ["\n".join(text for _, text in pieces) for pieces in said.values()]
+        verdict = CLEAN
+        for message in messages:
+            verdict += await self._known(self._late.check(message))
+        if self._api is not None and not verdict.blocks:
+            verdict += await self._known(self._api.check(messages))
+            if self._looks_at_images and not verdict.blocks:
+                verdict += await self._known(self._api.check_images(urls))
+        return verdict
+
+    async def _known(self, check: Coroutine[Any, Any, Verdict]) -> Verdict:
+        """What a check finds.  If it fails: UNKNOWN, or ModerationUnavailable."""
         try:
             return await check
         except CheckFailed as failure:
             self._record.failed("input", failure)
             if self._options.on_error == "closed":
                 raise ModerationUnavailable from failure
-            return None
+            return UNKNOWN
 
     def refusal(self, request: ChatRequest, verdict: Verdict) -> ChatResponse:
         """What the client gets instead of an answer.  ContentRejected, unless told otherwise."""
@@ -115,9 +147,9 @@ class Incoming:
 
 
 def _with_masks(request: ChatRequest, found: Found) -> ChatRequest:
-    """The request with asterisks where lists want them."""
+    """The request with asterisks where lists and classifiers want them."""
     messages = list(request.messages)
-    for index in {index for index, _ in found}:
+    for index in {index for (index, _), verdict in found.items() if verdict.masked}:
         spans = {path: verdict.masked for (at, path), verdict in found.items() if at == index}
         messages[index] = masked(messages[index], spans)
     return request.replace(messages=messages) if messages != request.messages else request

@@ -59,6 +59,63 @@ class Category(Options):
     action: Literal["block", "flag", "ignore"] = "block"
 
 
+class Limit(Options):
+    """What is done about one category of a classifier."""
+
+    name: Name
+    threshold: Annotated[float, Field(ge=0, le=1)]
+    """The score from which on it counts."""
+    action: Action = "block"
+    """A classifier tells no place: what is masked is all of the text that it judged together."""
+
+
+class ClassifierOptions(Options):
+    """A model on this machine that gives scores to texts."""
+
+    use: Literal["english", "onnx", "detoxify"]
+    """The one in this package, for English; one in ONNX; or Detoxify with torch."""
+    name: Name | None = None
+    """In metrics and messages.  Absent: what is used."""
+    path: Path | None = None
+    """The folder of the model."""
+    sha256: Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")] | None = None
+    """What its model.onnx, or model.ckpt, must be."""
+    categories: tuple[Limit, ...] = ()
+    """Those that are looked for.  `english` has one, `offensive`, which blocks from 0.7 on."""
+    stages: tuple[Stage, ...] = STAGES
+    timeout: Annotated[Seconds, Field(gt=0)] = 2.0
+    """How long a text may take, with the time in which it waits for others."""
+    queue: Annotated[int, Field(ge=1)] = 64
+    """Texts that may wait at once."""
+
+    @model_validator(mode="after")
+    def _can_be_used(self) -> ClassifierOptions:
+        if self.use == "english":
+            if self.path or self.sha256:
+                raise ValueError("english is part of the package: no path, no sha256")
+            return self
+        if self.path is None:
+            raise ValueError("needs the path of its folder")
+        if not self.categories:
+            raise ValueError("has no categories: nothing would be found")
+        if self.use == "detoxify" and self.sha256 is None:
+            raise ValueError("needs sha256: a checkpoint may run what somebody put into it")
+        return self
+
+    @property
+    def title(self) -> str:
+        return self.name or self.use
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        return self.categories or (Limit(name="offensive", threshold=0.7),)
+
+    @property
+    def comes_first(self) -> bool:
+        """Before the upstream is called, whatever the order: it is quick, or changes the request."""
+        return self.use == "english" or any(limit.action == "mask" for limit in self.limits)
+
+
 class API(Options):
     """A server of OpenAI's Moderation API."""
 
@@ -71,6 +128,8 @@ class API(Options):
     patience: Seconds = 4.0
     """How long a check that is rate-limited is tried again."""
     stages: tuple[Stage, ...] = STAGES
+    images: bool = False
+    """Ask about the images of users, too, each by itself.  What is on the web the API fetches."""
     categories: tuple[Category, ...] = ()
     """Those that are not named block whenever the API says so."""
 
@@ -79,8 +138,9 @@ class Input(Options):
     """The new user turn, and the results of tools in it."""
 
     order: Literal["before", "parallel"] = "parallel"
-    """Ask the Moderation API before the upstream is called, or beside that: nothing is shown before
-    the verdict, but flagged text has then reached the upstream.  Lists always come before."""
+    """Ask classifiers and the Moderation API before the upstream is called, or beside that: nothing
+    is shown before the verdict, but flagged text has then reached the upstream.  Lists, `english`
+    and what masks always come before."""
     history: Literal["new", "all"] = "new"
     """Check the new turn, or every message of users and tools; verdicts are remembered."""
     on_error: Failure = "closed"
@@ -109,34 +169,41 @@ class Output(Options):
     most: Characters = 600
     """Characters of a window at most, however fast they come."""
     interval: Seconds | None = None
-    """Time between windows.  Absent: 0.5 s if the Moderation API is asked, else 0.1 s."""
+    """Time between windows.  Absent: 0.5 s if the Moderation API is asked, 0.25 s for a classifier
+    other than `english`, else 0.1 s."""
     context: Annotated[int, Field(ge=0, le=100_000)] = 200
     """Characters in front of a window that are checked with it."""
     confirm: Annotated[int, Field(ge=0, le=100_000)] = 1_000
-    """What the API flags in a window is asked once more, with so many characters before its end: a
-    window alone is often flagged wrongly.  0: the first verdict stands."""
+    """What the API or a classifier blocks in a window is asked once more, with so many characters
+    before its end: a window alone is often flagged wrongly.  0: the first verdict stands."""
 
 
 class ModerationOptions(Options):
     """Options of `moderation`: what is looked for, and what happens where it is found."""
 
     lists: tuple[WordList, ...] = ()
+    classifiers: tuple[ClassifierOptions, ...] = ()
     api: API | None = None
     """Absent: no text goes anywhere."""
     input: Input = Input()
     output: Output = Output()
+    field: Literal["pass", "answer"] = "pass"
+    """The field `moderation` of a request: pass it to the upstream, or keep it from there and
+    answer it with what is found here."""
     expose_categories: bool = False
     """Tell the client what was found, and not only that something was."""
     cache: Annotated[int, Field(ge=0)] = 10_000
-    """Verdicts of the API that are remembered."""
+    """Verdicts that are remembered, of the API and of each classifier."""
 
     @model_validator(mode="after")
     def _looks_for_something(self) -> ModerationOptions:
-        if not (self.lists or self.api):
-            raise ValueError("has neither lists nor an api: nothing would be checked")
+        if not (self.lists or self.classifiers or self.api):
+            raise ValueError("has no lists, no classifiers and no api: nothing would be checked")
         return self
 
     def checks(self, stage: Stage) -> bool:
         """Is there anything to look for at this stage?"""
-        asked = self.api is not None and stage in self.api.stages
-        return asked or any(stage in each.stages for each in self.lists)
+        checks: list[WordList | ClassifierOptions | API] = [*self.lists, *self.classifiers]
+        if self.api is not None:
+            checks.append(self.api)
+        return any(stage in each.stages for each in checks)

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 from proxy.plugin import Plugin
 
 from .api import Moderations
+from .classifiers import Classifiers
+from .field import Wanted, asked
 from .incoming import Blocked, Incoming
 from .options import STAGES, ModerationOptions
 from .outgoing import Outgoing
 from .record import Record
 from .rules import Rules
+from .verdicts import CLEAN
 
 if TYPE_CHECKING:
     from proxy.plugin import CallNext, ChatRequest, ChatResponse, Services
@@ -33,44 +36,48 @@ class Moderation(Plugin[ModerationOptions]):
         if config.api is not None:
             self._api = Moderations(config.api, services, entries=config.cache)
         self._rules = {stage: Rules(config.lists, stage) for stage in STAGES}
+        self._classifiers = Classifiers.of(config, services)
         record = Record(services, expose_categories=config.expose_categories)
-        self._incoming = Incoming(config, self._rules["input"], self._api_at("input"), record)
-        self._outgoing = Outgoing(
-            config, self._rules["output"], self._api_at("output"), record, services
-        )
+        self._incoming = Incoming(config, *self._checks("input"), record)
+        self._outgoing = Outgoing(config, *self._checks("output"), record, services)
 
-    def _api_at(self, stage: Stage) -> Moderations | None:
+    def _checks(self, stage: Stage) -> tuple[Rules, Classifiers, Moderations | None]:
         options = self.config.api
-        return self._api if options is not None and stage in options.stages else None
+        api = self._api if options is not None and stage in options.stages else None
+        return self._rules[stage], self._classifiers.at(stage), api
 
     async def start(self) -> None:
         for rules in self._rules.values():
             await rules.start()
+        await self._classifiers.start()
         if self._api is not None:
             await self._api.start()
 
     async def stop(self) -> None:
+        await self._classifiers.stop()
         if self._api is not None:
             await self._api.stop()
 
     @classmethod
     def summary(cls, config: ModerationOptions) -> str:
-        checks = [each.name for each in config.lists]
+        checks = [each.name for each in config.lists] + [each.title for each in config.classifiers]
         if config.api is not None:
             checks.append(f"{config.api.model} at {config.api.base_url.host}")
         stages = [stage for stage in STAGES if config.checks(stage)]
         return f"{' and '.join(stages)} by {', '.join(checks)}"
 
     async def handle(self, request: ChatRequest, call_next: CallNext) -> ChatResponse:
+        wants = asked(self.config, request)
+        if wants is not None:
+            request = request.without("moderation")
+        said = CLEAN
         try:
-            ask = self._incoming.ask if self.config.checks("input") else _plainly
-            response = await ask(request, call_next)
+            if self.config.checks("input"):
+                response, said = await self._incoming.ask(request, call_next, wants)
+            else:
+                response = await call_next(request)
         except Blocked as blocked:
             return self._incoming.refusal(request, blocked.verdict)
-        if response.ok and self.config.checks("output"):
-            return await self._outgoing.checked(request, response)
+        if response.ok and (wants is not None or self.config.checks("output")):
+            return await self._outgoing.checked(request, response, Wanted(wants, said))
         return response
-
-
-async def _plainly(request: ChatRequest, call_next: CallNext) -> ChatResponse:
-    return await call_next(request)

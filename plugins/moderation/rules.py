@@ -12,7 +12,7 @@ import regex  # type: ignore[import-untyped]
 
 from .automaton import Automaton
 from .folding import folded, origins, skeleton, unmixed
-from .verdicts import CLEAN, CheckFailed, Finding, Verdict
+from .verdicts import CLEAN, CheckFailed, Finding, Score, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -27,6 +27,8 @@ PATTERN_SECONDS = 0.02
 """What all patterns together may take of one text; they hold up everything else meanwhile."""
 LONG = 20_000
 """Characters from which on a text is searched in a thread."""
+
+FOUND = Score(1.0, is_flagged=True)
 
 # Scripts that are written without spaces: a word may begin and end anywhere.
 _JOINED = re.compile(
@@ -66,7 +68,9 @@ class Rules:
 
     def search(self, text: str) -> Verdict:
         findings = [*self._by_words(text), *self._by_patterns(text)]
-        return Verdict(tuple(findings)) if findings else CLEAN
+        if not findings:
+            return CLEAN
+        return Verdict(tuple(findings), {each.category: FOUND for each in findings})
 
     def _by_words(self, text: str) -> list[Finding]:
         if not self._words:

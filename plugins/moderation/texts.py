@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from .verdicts import mask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from .verdicts import Span
 
@@ -16,7 +16,7 @@ Path: TypeAlias = tuple[str | int, ...]
 
 TOOLS = ("tool_calls", "function_call")
 # Keys whose values nobody reads.  All other text counts, whatever a server calls it.
-_STRUCTURE = frozenset(
+STRUCTURE = frozenset(
     "role id type index name format detail signature url data file_data encrypted_content".split()
 )
 
@@ -50,15 +50,28 @@ def _role(message: Any) -> Any:
 def texts(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
     """Every text in a message or delta, and its place.  Entries of a list that have an index of
     their own are named by it, so that the pieces of one text come under one name."""
-    if not isinstance(value, (Mapping, list)):
+    if isinstance(value, (dict, Mapping)):
+        items: Iterable[tuple[Any, Any]] = value.items()
+    elif isinstance(value, list):
+        items = _entries(value)
+    else:
         return
-    items = value.items() if isinstance(value, Mapping) else _entries(value)
     for key, inner in items:
         if isinstance(inner, str):
-            if inner and key not in _STRUCTURE:
+            if inner and key not in STRUCTURE:
                 yield (*path, key), inner
         elif inner is not None:
             yield from texts(inner, (*path, key))
+
+
+def images(message: Any) -> Iterator[str]:
+    """The URL of each image in a message."""
+    content = message.get("content") if isinstance(message, Mapping) else None
+    for part in content if isinstance(content, list) else ():
+        image = part.get("image_url") if isinstance(part, Mapping) else None
+        url = image.get("url") if isinstance(image, Mapping) else image
+        if isinstance(url, str):
+            yield url
 
 
 def _entries(entries: Sequence[Any]) -> Iterator[tuple[int, Any]]:
@@ -70,7 +83,7 @@ def _entries(entries: Sequence[Any]) -> Iterator[tuple[int, Any]]:
 def mapped(value: Any, change: Callable[[Path, str], str], path: Path = ()) -> Any:
     """A copy with each text changed."""
     if isinstance(value, str):
-        return change(path, value) if value and path[-1] not in _STRUCTURE else value
+        return change(path, value) if value and path[-1] not in STRUCTURE else value
     if isinstance(value, Mapping):
         return {key: mapped(inner, change, (*path, key)) for key, inner in value.items()}
     if isinstance(value, list):
@@ -81,3 +94,13 @@ def mapped(value: Any, change: Callable[[Path, str], str], path: Path = ()) -> A
 def masked(value: Any, spans: Mapping[Path, Sequence[Span]]) -> Any:
     """A copy with asterisks at these places of these texts."""
     return mapped(value, lambda path, text: mask(text, spans.get(path, ())))
+
+
+LONGEST, OVERLAP = 8_000, 200
+"""Characters that are judged at once, and how many of them are those at the end of the piece before."""
+
+
+def slices(text: str, longest: int = LONGEST, overlap: int = OVERLAP) -> Iterator[tuple[int, str]]:
+    """The text in pieces that overlap, none of them too long, and where each begins."""
+    for start in range(0, max(1, len(text) - overlap), longest - overlap):
+        yield start, text[start : start + longest]

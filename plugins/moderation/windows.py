@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,13 +62,16 @@ class Track:
         "_pieces",
         "_since",
         "_windows",
+        "choice",
         "end",
         "is_whole",
         "masks",
         "passed",
     )
 
-    def __init__(self, *, is_whole: bool = False) -> None:
+    def __init__(self, choice: Any = 0, *, is_whole: bool = False) -> None:
+        self.choice = choice
+        """The index of the choice that it belongs to."""
         self.is_whole = is_whole
         """Cut it only where it is complete."""
         self.end = 0
@@ -121,13 +124,14 @@ class Track:
             return self._window(len(self._ends), pace, now)
         if len(self._windows) >= pace.parallel:
             return None
-        early = now - self._last_cut < pace.interval * factor
-        if self._is_complete and not early:
-            return self._window(len(self._ends), pace, now)
         need = min(pace.most, (pace.window if self._cut else pace.first) * factor)
-        if self.is_whole or waiting < need or (early and waiting < pace.most):
-            return None
-        return self._window(self._best(int(need) // 2), pace, now)
+        if waiting >= need or self._is_complete:
+            early = now - self._last_cut < pace.interval * factor
+            if self._is_complete and not early:
+                return self._window(len(self._ends), pace, now)
+            if not (self.is_whole or waiting < need or (early and waiting < pace.most)):
+                return self._window(self._best(int(need) // 2), pace, now)
+        return None
 
     def _best(self, least: int) -> int:
         """How many pieces make the next window: up to a sentence's end, else a word's, else all."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import uvloop
 
 from tests.support.both import Both
 from tests.support.like_openai import speak
+from tests.support.moderation import LISTS, fine
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,6 +29,20 @@ def plain(proxy: Callable[..., Awaitable[RunningProxy]]) -> Callable[..., Awaita
 
     async def start(upstream: str, toml: str = "") -> RunningProxy:
         return await proxy(upstream, "telemetry.estimate_usage = false\n" + toml)
+
+    return start
+
+
+@pytest.fixture
+def moderating(
+    proxy: Callable[..., Awaitable[RunningProxy]],
+    upstream: Callable[..., Awaitable[RawUpstream]],
+) -> Callable[..., Awaitable[tuple[RawUpstream, RunningProxy]]]:
+    """Starts an upstream with a script, and a proxy that moderates with these tables."""
+
+    async def start(tables: str = LISTS, script: Any = fine) -> tuple[RawUpstream, RunningProxy]:
+        up = await upstream(script)
+        return up, await proxy(up.url, tables)
 
     return start
 

@@ -7,11 +7,10 @@ import asyncio
 import msgspec
 import pytest
 
-from plugins.moderation.api import LONGEST, OVERLAP, slices
 from plugins.moderation.gate import ReleaseGate
 from plugins.moderation.pace import WIDEST
 from plugins.moderation.pace import Pace as ServicePace
-from plugins.moderation.texts import texts, turn
+from plugins.moderation.texts import LONGEST, OVERLAP, slices, texts, turn
 from plugins.moderation.verdicts import CLEAN, Finding, Verdict
 from plugins.moderation.windows import Pace
 from proxy import sse
@@ -237,7 +236,7 @@ def test_every_text_has_a_place():
 @pytest.mark.parametrize("length", [0, 1, LONGEST, LONGEST + 1, 5 * LONGEST + 17])
 def test_long_texts_are_asked_about_in_pieces_that_overlap(length):
     text = msgspec.json.encode(list(range(length))).decode()[:length]
-    pieces = slices(text)
+    pieces = [piece for _, piece in slices(text)]
     assert all(len(piece) <= LONGEST for piece in pieces)
     assert pieces[0] + "".join(piece[OVERLAP:] for piece in pieces[1:]) == text
 

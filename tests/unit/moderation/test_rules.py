@@ -34,6 +34,9 @@ async def rules(*words, action="block", patterns=(), **options):
         ("scoundrel", "5C0UNDREL"),
         ("scoundrel", "sc0undre1!"),
         ("hell", "h3ll"),
+        ("scoundrel", "sс\u043eundrеl"),
+        ("scoundrel", "\u0405\u0421OUNDR\u0415L"),
+        ("scoundrel", "5c\u03bfundre1"),
         ("two words", "Two Words"),
         ("straße", "STRASSE"),
         ("fûté", "fu\u0302te\u0301"),
@@ -48,7 +51,15 @@ async def test_found(word, text):
 
 @pytest.mark.parametrize(
     ("word", "text"),
-    [("ass", "class"), ("hell", "shell"), ("hell", "heil"), ("as", "45"), ("坏蛋", "坏，蛋")],
+    [
+        ("ass", "class"),
+        ("hell", "shell"),
+        ("hell", "heil"),
+        ("as", "45"),
+        ("坏蛋", "坏，蛋"),
+        ("pot", "рот"),
+        ("cop", "сор"),
+    ],
 )
 async def test_not_found(word, text):
     assert not (await rules(word)).search(text)
