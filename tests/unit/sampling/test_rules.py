@@ -7,13 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from plugins.sampling import (
-    SEARCHED,
-    Sampling,
-    SamplingOptions,
-    choose_scene,
-    newest_user_text,
-)
+from plugins.sampling import Sampling
+from plugins.sampling.options import SamplingOptions
+from plugins.sampling.scenes import SEARCHED, choose_scene, newest_user_text
 from proxy.response import FullResponse
 from tests.support.requests import chat_request
 
