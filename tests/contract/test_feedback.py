@@ -167,9 +167,7 @@ async def test_nobody_can_speak_of_anothers_answers_or_learn_that_there_are_any(
         ({"response_id": "x", "thumbs": "up", "scene": "s"}, "scene"),
     ],
 )
-async def test_a_feedback_that_says_nothing_is_refused_with_its_field(
-    proxy, upstream, body, param
-):
+async def test_a_feedback_that_says_nothing_is_refused_with_its_field(proxy, upstream, body, param):
     running = await proxy((await upstream()).url, TABLE)
     answer = await feedback(running, json.dumps(body).encode())
     assert answer.status == 400
