@@ -137,11 +137,11 @@ async def test_a_second_feedback_replaces_the_first():
         assert await metric(test.proxy, "dragoman_sampling_feedback_total") == 1
 
 
-async def test_nobody_can_speak_of_anothers_answers_or_learn_that_there_are_any():
+async def test_nobody_can_speak_of_told_answers_or_learn_that_there_are_any():
     async with plugin_test(Sampling, TUNED) as test:
         answer = await say(test)
-        anothers = await is_refused(test, answer.id, "sk-other")
-        assert anothers == await is_refused(test, "chatcmpl-unknown", "sk-other")
+        told = await is_refused(test, answer.id, "sk-other")
+        assert told == await is_refused(test, "chatcmpl-unknown", "sk-other")
         assert arm(await learned(test.proxy), answer.temperature)["feedback"] == 0
         assert (await give(test, answer.id, thumbs="up"))["learned"]
 

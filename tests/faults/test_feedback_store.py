@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from contextlib import AsyncExitStack
+from itertools import count
 
 import pytest
 
@@ -31,9 +32,12 @@ models = ["*"]
 tune.temperature = [0.0, 1.0]
 tune.min_feedback = 1
 tune.explore = 0.0
+{options}
 """
 COST = 3
 """Seconds within which something that waits for Redis at most twice is over on a busy machine."""
+
+_numbers = count(1)
 
 
 @pytest.fixture
@@ -44,12 +48,8 @@ async def redis():
 
 async def numbered(call):
     """Each answer with an id of its own."""
-    numbered.count += 1
-    body = wire.completion("Hello").replace(b"chatcmpl-test", b"chatcmpl-%d" % numbered.count)
+    body = wire.completion("Hello").replace(b"chatcmpl-test", b"chatcmpl-%d" % next(_numbers))
     await call.answer(body)
-
-
-numbered.count = 0
 
 
 @pytest.fixture
@@ -57,9 +57,9 @@ async def proxies(upstream, tmp_path):
     """Start several proxies that learn together."""
     async with AsyncExitStack() as stack:
 
-        async def start(url, *, count=2, timeout="3 s"):
+        async def start(url, *, count=2, timeout="3 s", options=""):
             up = await upstream(numbered)
-            toml = SETTINGS.format(url=url, timeout=timeout)
+            toml = SETTINGS.format(url=url, timeout=timeout, options=options)
             started = [await start_proxy(tmp_path, up.url, toml) for _ in range(count)]
             for each in started:
                 stack.push_async_callback(each.stop)
@@ -177,6 +177,20 @@ async def test_a_reset_is_for_all(proxies, redis):
         assert (await client.answer()).status == 200
     assert await learned(one) == (True, {0.0: 0, 1.0: 0})
     assert not (await give(one, response_id, thumbs="up")).json["learned"]
+
+
+async def test_a_frozen_scene_uses_the_best_so_far_and_learns_no_more(proxies, redis):
+    (learning,) = await proxies(redis.url, count=1)
+    for temperature, thumbs in ((0.0, "up"), (1.0, "down")):
+        response_id = await answer_with(learning, temperature)
+        assert (await give(learning, response_id, thumbs=thumbs)).json["learned"]
+    (frozen,) = await proxies(redis.url, count=1, options="tune.freeze = true")
+    for _ in range(10):
+        response_id, temperature = await say(frozen)
+        assert temperature == 0.0
+        told = await give(frozen, response_id, thumbs="down")
+        assert (told.status, told.json["learned"]) == (200, False)
+    assert await learned(learning) == (True, {0.0: 1, 1.0: 1})
 
 
 @pytest.mark.parametrize("fault", ["frozen", "killed"])
