@@ -137,7 +137,7 @@ async def test_a_second_feedback_replaces_the_first():
         assert await metric(test.proxy, "dragoman_sampling_feedback_total") == 1
 
 
-async def test_nobody_can_speak_of_told_answers_or_learn_that_there_are_any():
+async def test_nobody_can_speak_of_answers_of_others_or_learn_that_there_are_any():
     async with plugin_test(Sampling, TUNED) as test:
         answer = await say(test)
         told = await is_refused(test, answer.id, "sk-other")

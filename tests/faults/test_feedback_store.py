@@ -154,18 +154,20 @@ async def test_requests_wait_for_nothing_in_redis(proxies, redis):
 
 async def test_what_was_chosen_is_added_up_over_all_proxies(proxies, redis):
     started = await proxies(redis.url)
-    for proxy in started:
-        for _ in range(5):
-            await say(proxy)
 
-    async def is_all():
-        found = []
+    async def chosen(proxy):
+        told = (await admin(proxy, "/admin/sampling")).json["scenes"]["s"]["temperatures"]
+        return sum(each["chosen"] for each in told)
+
+    for expected in (10, 20):
         for proxy in started:
-            told = (await admin(proxy, "/admin/sampling")).json["scenes"]["s"]["temperatures"]
-            found.append(sum(each["chosen"] for each in told))
-        return found == [10, 10]
+            for _ in range(5):
+                await say(proxy)
 
-    await until(is_all)
+        async def is_all(expected=expected):
+            return [await chosen(proxy) for proxy in started] == [expected] * 2
+
+        await until(is_all)
 
 
 async def test_a_reset_is_for_all(proxies, redis):
