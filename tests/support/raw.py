@@ -11,6 +11,8 @@ import msgspec
 from . import upstream
 
 if TYPE_CHECKING:
+    from proxy.demo import running as embedded
+
     from .proxy import RunningProxy
 
 CHAT = "/v1/chat/completions"
@@ -163,14 +165,14 @@ async def ask_chat(running: RunningProxy, text: str = "Hi", **fields: Any) -> An
     return await ask(running, request(chat_body(text, **fields)))
 
 
-async def admin(running: RunningProxy, path: str) -> Answer:
+async def admin(running: RunningProxy | embedded.RunningProxy, path: str) -> Answer:
     """What the admin listener says."""
     async with await Client.open(running.server.admin_port) as client:
         await client.send(request(method="GET", target=path))
         return await client.answer()
 
 
-async def metric(running: RunningProxy, name: str) -> float:
+async def metric(running: RunningProxy | embedded.RunningProxy, name: str) -> float:
     """The sum of a metric over all its labels."""
     lines = (await admin(running, "/metrics")).body.decode().splitlines()
     found = [line for line in lines if line.startswith((f"{name} ", f"{name}{{"))]

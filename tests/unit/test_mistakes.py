@@ -63,13 +63,13 @@ not 'api.openai.com/v1'
         [[keys]]
         name = "c"
         sha256 = "{HASH[::-1]}"
-        expires = "never"
+        colour = "red"
         #! 1: upstream.retries: should be at least 0, not -1
         #! 2: unknown key 'ratoi'; did you mean 'ratio'?
         #! 3: server.drain: should be a valid number
         #! 7: name: is required
         #! 8: sha256: should be a text, not 5
-        #! 12: unknown key 'expires'; known are name, sha256
+        #! 12: unknown key 'colour'; known are expires, groups, models, name, sha256
         """,
     "values of the wrong kind": """\
         plugins = [3]

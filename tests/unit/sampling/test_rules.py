@@ -7,13 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from plugins.sampling import (
-    SEARCHED,
-    Sampling,
-    SamplingOptions,
-    choose_scene,
-    newest_user_text,
-)
+from plugins.sampling import Sampling
+from plugins.sampling.options import SamplingOptions
+from plugins.sampling.scenes import SEARCHED, choose_scene, newest_user_text
 from proxy.response import FullResponse
 from tests.support.requests import chat_request
 
@@ -225,6 +221,18 @@ def test_a_long_message_is_searched_only_so_far():
 # ---- options
 
 
+def tuned(temperature, **options):
+    return {"scenes": [{"name": "x", "tune": {"temperature": temperature, **options}}]}
+
+
+def test_a_scene_may_tune_within_its_own_limits_whatever_those_for_all():
+    options = {**tuned([0, 1]), "limits": {"temperature": (0, 0.9)}}
+    options["scenes"][0]["limits"] = {"temperature": (0, 1)}
+    (scene,) = SamplingOptions.model_validate(options).scenes
+    assert scene.tune is not None
+    assert scene.tune.temperature == (0.0, 1.0)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -235,6 +243,15 @@ def test_a_long_message_is_searched_only_so_far():
         {"scenes": [{"name": "x", "pattern": "("}]},
         {"scenes": [{"name": "x"}, {"name": "x"}]},
         {"temprature": 1},
+        {"feedback": {"ttl": 0}},
+        tuned([0.5]),
+        tuned([n / 10 for n in range(17)]),
+        tuned([0.5, 0.5]),
+        tuned([0, 2.1]),
+        tuned([0, 1], explore=1.1),
+        tuned([0, 1], min_feedback=0),
+        {**tuned([0, 1]), "overrides": {"temperature": 0}},
+        {**tuned([0, 1]), "limits": {"temperature": (0, 0.9)}},
     ],
 )
 def test_options_that_make_no_sense_are_refused(options):
