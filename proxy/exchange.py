@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from .errors import APIError
+    from .response import FullResponse
     from .usage import Usage
-    from .wire import ChatRequest
+    from .wire import ChatRequest, Chunk
 
     OnFinish: TypeAlias = Callable[["Outcome"], Awaitable[None]]
+    OnShown: TypeAlias = Callable[["FullResponse | Chunk | None"], None]
 
 Phase = Literal["request", "response", "stream"]
 PluginOutcome = Literal["pass", "modify", "respond", "reject", "error", "skip"]
@@ -155,6 +157,8 @@ class Exchange:
     upstream_error: str | None = None
     """The `error.code` of the upstream, where it answered with an error."""
     callbacks: list[OnFinish] = field(default_factory=list)
+    viewers: list[OnShown] = field(default_factory=list)
+    """Plugins that look at what the client is shown."""
 
     def now_ns(self) -> int:
         """The time now, by the clock as it stood when the exchange began: clocks jump."""
