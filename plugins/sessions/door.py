@@ -77,12 +77,12 @@ class Door:
         return is_written
 
     async def release(self, place: Place, token: str) -> None:
-        """Leave, and write nothing.  A store that is away forgets by itself who was in there."""
+        """Leave, and write nothing; later, if the store is away."""
         self._leases.let_go(token)
         try:
             await self._log.release(place, token)
         except StoreUnavailable:
-            return
+            self._leases.owe(place, token)
 
     async def _try(self, place: Place, token: str) -> bytes | None:
         """Enter.  If the client leaves meanwhile, it goes on alone and is undone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
@@ -42,7 +43,7 @@ class Sessions(Plugin[SessionsOptions]):
         super().__init__(config, services)
         self._door = Door(services, config)
         self._access = Access(services, self._door)
-        self._commands = Commands() if config.commands else None
+        self._commands: Commands | None = None
         counter = services.metrics.counter
         self._requests = counter(
             "session_requests", "Requests that name a session, by what was made of it.", ["history"]
@@ -52,6 +53,8 @@ class Sessions(Plugin[SessionsOptions]):
         )
 
     async def start(self) -> None:
+        if self.config.commands:
+            self._commands = await asyncio.to_thread(Commands)
         if not self.services.store.is_shared:
             self.services.log.warning("sessions are in this process's memory, and end with it")
 

@@ -166,7 +166,9 @@ def test_differences_that_mean_something(other):
 
 # ---- random chats: a client that is one of four kinds, and a model that is two lines long
 
-words = st.sampled_from(["yes", "no", "go on"]) | st.text(st.characters(categories=["L", "N"]), max_size=4)
+words = st.sampled_from(["yes", "no", "go on"]) | st.text(
+    st.characters(categories=["L", "N"]), max_size=4
+)
 
 
 @st.composite
