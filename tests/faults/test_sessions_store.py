@@ -20,6 +20,7 @@ store.url = "{url}"
 store.secret = "a secret of our own, long enough"
 store.timeout = "{timeout}"
 telemetry.estimate_usage = false
+{more}
 
 [[plugins]]
 use = "sessions"
@@ -39,9 +40,9 @@ async def proxies(upstream, tmp_path):
     """Start several proxies with one store and one upstream."""
     async with AsyncExitStack() as stack:
 
-        async def start(url, options="", *, count=1, script=None, timeout=PATIENT):
+        async def start(url, options="", *, count=1, script=None, timeout=PATIENT, more=""):
             up = await (upstream(script) if script else upstream())
-            toml = STORE.format(url=url, options=options, timeout=timeout)
+            toml = STORE.format(url=url, options=options, timeout=timeout, more=more)
             started = [await start_proxy(tmp_path, up.url, toml) for _ in range(count)]
             for each in started:
                 stack.push_async_callback(each.stop)
@@ -126,7 +127,7 @@ def gated():
 # ---- where a session lives
 
 
-async def test_a_session_moves_between_proxies_and_survives_them(proxies, redis):
+async def test_a_session_moves_between_proxies_and_survives_them(redis, proxies):
     up, one, two = await proxies(redis.url, count=2)
     await say(one, "a")
     await say(two, "b", stream=True)
@@ -139,7 +140,7 @@ async def test_a_session_moves_between_proxies_and_survives_them(proxies, redis)
     assert sent(up) == ["a", "Hello.", "b", "Hello.", "c", "Hello.", "d"]
 
 
-async def test_keys_tell_nothing_of_callers_and_sessions_and_go_away(proxies, redis):
+async def test_keys_tell_nothing_of_callers_and_sessions_and_go_away(redis, proxies):
     _, proxy = await proxies(redis.url, 'ttl = "5 min"\n')
     await say(proxy, "a", "secret-name")
     await until(redis.client.keys)
@@ -152,7 +153,7 @@ async def test_keys_tell_nothing_of_callers_and_sessions_and_go_away(proxies, re
     assert await turns(proxy, "secret-name") == []
 
 
-async def test_a_request_costs_one_script_to_enter_and_one_to_leave(proxies, redis):
+async def test_a_request_costs_one_script_to_enter_and_one_to_leave(redis, proxies):
     _, proxy = await proxies(redis.url)
     await say(proxy, "a")
     await has(proxy, 1)
@@ -175,7 +176,7 @@ async def _reaches(calls, expected):
     return found == expected
 
 
-async def test_a_session_of_many_turns_has_a_limit(proxies, redis):
+async def test_a_session_of_many_turns_has_a_limit(redis, proxies):
     up, proxy = await proxies(redis.url, "max_turns = 3\n")
     for number in range(6):
         answer = await say(proxy, f"{number}")
@@ -186,7 +187,7 @@ async def test_a_session_of_many_turns_has_a_limit(proxies, redis):
 # ---- one at a time
 
 
-async def test_requests_at_two_proxies_wait_for_one_another(proxies, redis):
+async def test_requests_at_two_proxies_wait_for_one_another(redis, proxies):
     script, go = gated()
     up, one, two = await proxies(redis.url, count=2, script=script)
     client = await begin(one, "first")
@@ -200,7 +201,7 @@ async def test_requests_at_two_proxies_wait_for_one_another(proxies, redis):
     client.reset()
 
 
-async def test_many_requests_of_one_session_at_once_are_all_remembered(proxies, redis):
+async def test_many_requests_of_one_session_at_once_are_all_remembered(redis, proxies):
     up, *started = await proxies(redis.url, count=2)
     async with asyncio.TaskGroup() as group:
         for number in range(12):
@@ -210,7 +211,7 @@ async def test_many_requests_of_one_session_at_once_are_all_remembered(proxies, 
     assert lengths == [2 * n + 1 for n in range(12)]
 
 
-async def test_requests_at_two_proxies_refuse_one_another(proxies, redis):
+async def test_requests_at_two_proxies_refuse_one_another(redis, proxies):
     script, go = gated()
     up, one, two = await proxies(redis.url, 'concurrent = "refuse"\n', count=2, script=script)
     client = await begin(one, "first")
@@ -225,7 +226,7 @@ async def test_requests_at_two_proxies_refuse_one_another(proxies, redis):
 
 
 async def test_a_session_is_held_while_an_answer_lasts_and_not_for_long_by_who_is_dead(
-    proxies, redis, monkeypatch
+    redis, proxies, monkeypatch
 ):
     monkeypatch.setattr(leases, "RENEWAL", 0.3)
     monkeypatch.setattr(leases, "PAUSE", 0.1)
@@ -248,10 +249,7 @@ async def test_a_session_is_held_while_an_answer_lasts_and_not_for_long_by_who_i
     go.set()
     await read(client, b"[DONE]")
 
-    async def is_lost():
-        return await metric(one, 'dragoman_session_turns_total{outcome="lost"}') == 1
-
-    await until(is_lost)
+    await until(lambda: _is(one, 'turns_total{outcome="lost"}', 1))
     assert [turn[1] for turn in await turns(two)] == ["second"], "who lost it does not write"
     client.reset()
 
@@ -261,7 +259,7 @@ async def test_a_session_is_held_while_an_answer_lasts_and_not_for_long_by_who_i
 
 @pytest.mark.parametrize("who", ["upstream", "client"])
 @pytest.mark.parametrize("keep", [False, True])
-async def test_a_turn_that_broke_off_is_kept_apart(proxies, redis, who, keep):
+async def test_a_turn_that_broke_off_is_kept_apart(redis, proxies, who, keep):
     script, go = gated()
     options = 'incomplete = "keep"\n' if keep else ""
     up, proxy = await proxies(redis.url, options, script=script)
@@ -284,7 +282,7 @@ async def test_a_turn_that_broke_off_is_kept_apart(proxies, redis, who, keep):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_client_that_leaves_before_an_answer_leaves_nothing(proxies, redis, stream):
+async def test_a_client_that_leaves_before_an_answer_leaves_nothing(redis, proxies, stream):
     async def script(call):
         if call.json["messages"][-1]["content"] == "first":
             await call.wait_closed(30)
@@ -303,7 +301,7 @@ async def _there(up):
     return len(up.calls)
 
 
-async def test_an_error_of_the_upstream_leaves_nothing(proxies, redis):
+async def test_an_error_of_the_upstream_leaves_nothing(redis, proxies):
     async def script(call):
         if call.json["messages"][-1]["content"] == "first":
             await call.answer(b'{"error": {"message": "no"}}', status="500 Internal Server Error")
@@ -320,7 +318,7 @@ async def test_an_error_of_the_upstream_leaves_nothing(proxies, redis):
 
 
 @pytest.mark.parametrize("fault", ["frozen", "killed"])
-async def test_without_redis_requests_go_on_without_history_and_say_so(proxies, redis, fault):
+async def test_without_redis_requests_go_on_without_history_and_say_so(redis, proxies, fault):
     up, proxy = await proxies(redis.url, timeout="100 ms")
     await say(proxy, "a")
     await has(proxy, 1)
@@ -357,7 +355,9 @@ async def test_without_redis_requests_go_on_without_history_and_say_so(proxies, 
 
 
 @pytest.mark.parametrize("fault", ["frozen", "killed"])
-async def test_a_redis_that_breaks_amid_an_answer_costs_the_client_nothing(proxies, redis, fault):
+async def test_a_redis_that_breaks_amid_an_answer_costs_the_client_nothing(
+    redis, proxies, caplog, fault
+):
     script, go = gated()
     _, proxy = await proxies(redis.url, script=script, timeout="100 ms")
     client = await begin(proxy, "first")
@@ -367,20 +367,41 @@ async def test_a_redis_that_breaks_amid_an_answer_costs_the_client_nothing(proxi
         await redis.kill()
     go.set()
     assert b'" three"' in await read(client, b"[DONE]")
-    (turn,) = await proxy.turns()
-    written = [p.get("attributes", p) for p in turn["plugins"] if p["name"] == "sessions"]
-    assert written
     if fault == "frozen":
+        await asyncio.sleep(0.5)
         redis.thaw()
         await has_soon(proxy, ("complete", "first", "one two three"))
-    else:
+    else:  # and with it went who was in the session
         await redis.start()
-
-        async def is_lost():
-            return await metric(proxy, 'dragoman_session_turns_total{outcome="lost"}') == 1
-
-        await until(is_lost, 20)
+        await until(lambda: _is(proxy, 'turns_total{outcome="lost"}', 1), 20)
+        assert await turns(proxy) == []
+    assert "three" not in caplog.text
     client.reset()
+
+
+async def _is(proxy, name, expected):
+    return await metric(proxy, f"dragoman_session_{name}") == expected
+
+
+async def test_that_there_was_no_history_is_on_the_trace(proxies, collector):
+    traced = f'telemetry.endpoint = "{collector.url}"'
+    _, proxy = await proxies("redis://127.0.0.1:1", more=traced, timeout="100 ms")
+    await say(proxy, "a")
+    spans = await collector.wait_for(4)
+    (span,) = [span for span in spans if "dragoman.sessions.degraded" in span.attributes]
+    assert span.attributes["dragoman.plugin.name"] == "sessions"
+    assert await metric(proxy, 'dragoman_session_requests_total{history="unavailable"}') == 1
+
+
+async def test_what_became_of_a_turn_is_on_the_trace(redis, proxies, collector):
+    traced = f'telemetry.endpoint = "{collector.url}"'
+    _, proxy = await proxies(redis.url, more=traced)
+    await say(proxy, "the content", stream=True)
+    spans = await collector.wait_for(4)
+    (span,) = [span for span in spans if "dragoman.sessions.history" in span.attributes]
+    assert span.attributes["dragoman.sessions.written"] == "complete"
+    assert span.attributes["dragoman.sessions.history"] == "new"
+    assert "the content" not in str(spans)
 
 
 async def has_soon(proxy, turn):
@@ -391,6 +412,28 @@ async def has_soon(proxy, turn):
             return False
 
     await until(there, 20)
+
+
+async def test_a_process_that_was_killed_holds_its_sessions_no_longer_than_its_lease(
+    redis, proxies, serve
+):
+    script, _ = gated()
+    up, proxy = await proxies(redis.url, script=script)
+    toml = f'upstream.base_url = "{up.url}"\nserver.port = 0\nserver.admin_port = 0\n'
+    process = await serve(toml + STORE.format(url=redis.url, options="", timeout=PATIENT, more=""))
+    client = await process.connect()
+    await client.send(request(chat_body("first", stream=True), *named()))
+    assert (await client.head()).status == 200
+    await process.kill()
+    (key,) = await redis.client.keys("*:lease")
+    assert 0 < await redis.client.pttl(key) <= 30_000
+    async with asyncio.TaskGroup() as group:
+        second = group.create_task(say(proxy, "second"))
+        await asyncio.sleep(0.2)
+        assert len(up.calls) == 1, "it waits for who is dead"
+        await redis.client.pexpire(key, 1)
+    assert second.result().status == 200
+    client.reset()
 
 
 async def test_sessions_on_a_cluster(proxies):
