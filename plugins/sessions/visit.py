@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from proxy.plugin import StoreUnavailable, note
@@ -101,5 +102,8 @@ class Visit:
         await self._door.release(self.place, self.token)
 
     def _tell(self, outcome: str) -> None:
-        self._context.run(note, sessions_written=outcome)
+        facts: dict[str, Any] = {"sessions_written": outcome}
+        if outcome in ("unavailable", "lost"):
+            facts["sessions_degraded"] = True
+        self._context.run(partial(note, **facts))
         self._tried.set()

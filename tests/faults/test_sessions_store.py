@@ -100,8 +100,8 @@ async def has(proxy, count, session="s1"):
     await until(enough)
 
 
-def gated():
-    """A script that streams two words, and the rest when it is told to; what else it is to do then."""
+def gated(*, breaks=False):
+    """A script that streams two words, and when it is told to the rest, or nothing more."""
     go = asyncio.Event()
 
     async def script(call):
@@ -113,14 +113,13 @@ def gated():
         for event in events[:3]:
             await call.chunk(event)
         await go.wait()
-        if script.breaks:
+        if breaks:
             call.reset()
             return
         for event in events[3:]:
             await call.chunk(event)
         await call.end_chunks()
 
-    script.breaks = False
     return script, go
 
 
@@ -260,7 +259,7 @@ async def test_a_session_is_held_while_an_answer_lasts_and_not_for_long_by_who_i
 @pytest.mark.parametrize("who", ["upstream", "client"])
 @pytest.mark.parametrize("keep", [False, True])
 async def test_a_turn_that_broke_off_is_kept_apart(redis, proxies, who, keep):
-    script, go = gated()
+    script, go = gated(breaks=True)
     options = 'incomplete = "keep"\n' if keep else ""
     up, proxy = await proxies(redis.url, options, script=script)
     await say(proxy, "before")
@@ -269,7 +268,6 @@ async def test_a_turn_that_broke_off_is_kept_apart(redis, proxies, who, keep):
     if who == "client":
         client.reset()
     else:
-        script.breaks = True
         go.set()
         await read(client, b"upstream_truncated")
     await has(proxy, 2)
@@ -396,11 +394,13 @@ async def test_that_there_was_no_history_is_on_the_trace(proxies, collector):
 async def test_what_became_of_a_turn_is_on_the_trace(redis, proxies, collector):
     traced = f'telemetry.endpoint = "{collector.url}"'
     _, proxy = await proxies(redis.url, more=traced)
-    await say(proxy, "the content", stream=True)
-    spans = await collector.wait_for(4)
-    (span,) = [span for span in spans if "dragoman.sessions.history" in span.attributes]
+    await say(proxy, "the content")
+    await collector.wait_for(3)
+    await say(proxy, "more of it", stream=True)
+    spans = await collector.wait_for(7)
+    (span,) = [s for s in spans if s.attributes.get("dragoman.sessions.history") == "appended"]
     assert span.attributes["dragoman.sessions.written"] == "complete"
-    assert span.attributes["dragoman.sessions.history"] == "new"
+    assert span.attributes["dragoman.sessions.supplied"] == 2
     assert "the content" not in str(spans)
 
 

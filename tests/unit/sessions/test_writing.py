@@ -104,6 +104,7 @@ def test_the_oldest_turns_go_and_are_counted(turns, most, size):
         assert state == "complete"
         assert len(text) <= size
         session = Session.read(text)
+        assert session.cover is not None
         assert session.cover.forgotten + len(session.turns()) == stored
         assert 1 <= len(session.turns()) <= most
         assert history(text)[-1] == assistant("a" * length)
