@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 
     from .log import Edit, Place
 
+SMALL = 32_768
+"""Bytes of a text that is written anew each time: a text that grows takes up to twice its room.  Of
+a longer one the new part alone goes to replicas and files."""
+
 # KEYS of all: text, lease.
 # ARGV: token, milliseconds of the lease, and of the text.
 ENTER = """
@@ -31,8 +35,9 @@ if redis.call("STRLEN", KEYS[1]) ~= expected then
   redis.call("DEL", KEYS[2])
   return 0
 end
-if head == "" and start == 0 and stop == expected then
-  if #tail > 0 then redis.call("APPEND", KEYS[1], tail) end
+local only_appends = head == "" and start == 0 and stop == expected
+if only_appends and (tail == "" or expected >= SMALL) then
+  if tail ~= "" then redis.call("APPEND", KEYS[1], tail) end
 else
   local middle = ""
   if stop > start then middle = redis.call("GETRANGE", KEYS[1], start, stop - 1) end
@@ -42,7 +47,7 @@ end
 redis.call("PEXPIRE", KEYS[1], ARGV[2])
 redis.call("DEL", KEYS[2])
 return 1
-"""
+""".replace("SMALL", str(SMALL))
 
 # ARGV: token, milliseconds; none gives the lease back.
 HOLD = """

@@ -34,8 +34,10 @@ def appending(text, more):
 
 
 tokens = st.sampled_from(["one", "two"])
-texts = st.binary(max_size=6).map(lambda data: data.hex().encode())
-numbers = st.integers(0, 30)
+texts = st.sampled_from([b"", b"long" * 9_000]) | st.binary(max_size=6).map(
+    lambda data: data.hex().encode()
+)
+numbers = st.integers(0, 30) | st.sampled_from([36_000, 72_000])
 operations = st.one_of(
     st.tuples(st.just("enter"), tokens),
     st.tuples(st.just("release"), tokens),
