@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack
 import pytest
 
 from plugins.sessions import leases
+from proxy.explain.run import explain
+from proxy.startup import load
 from tests.support.proxy import start_proxy
 from tests.support.raw import Client, ask, chat_body, metric, request
 from tests.support.redis import behind_sentinel, cluster, running, until
@@ -181,6 +183,23 @@ async def test_a_session_of_many_turns_has_a_limit(redis, proxies):
         answer = await say(proxy, f"{number}")
     assert answer.header("x-dragoman-history") == "appended;supplied=6;forgotten=2"
     assert sent(up) == ["2", "Hello.", "3", "Hello.", "4", "Hello.", "5"]
+
+
+async def test_explain_reads_a_session_and_leaves_it_alone(redis, proxies, tmp_path):
+    up, proxy = await proxies(redis.url)
+    await say(proxy, "one")
+    await has(proxy, 1)
+    (key,) = await redis.client.keys()
+    before = await redis.client.get(key)
+    flags = {"--upstream": up.url}
+    configuration = await asyncio.to_thread(load, tmp_path / "dragoman.toml", flags, {})
+    told = await explain(configuration, chat_body("two"), named())
+    (account,) = told.accounts
+    assert (account.effect, account.notes["sessions.supplied"]) == ("modify", 2)
+    assert told.sent is not None
+    assert told.sent.messages == 3
+    assert await redis.client.keys() == [key]
+    assert await redis.client.get(key) == before
 
 
 # ---- one at a time
