@@ -27,6 +27,7 @@ from .exchange import Exchange
 from .listener import ClientTooSlow, Head, Output, Whole, check_framing, error_answer, send_whole
 from .paths import plainly
 from .response import FullResponse, StreamResponse
+from .shown import show, showing
 from .throttle import Throttle
 from .wire import ChatRequest, Received
 
@@ -212,6 +213,9 @@ class Edge:
             headers=self._with_ours(response.headers, exchange),
         )
         await send_whole(http, answer, self._settings.write_timeout)
+        if exchange.viewers:
+            show(exchange, response)
+            show(exchange, None)
         return answer
 
     async def _send_stream(
@@ -224,7 +228,8 @@ class Edge:
         beating = output.start_heartbeat(0 if _is_sealed(head) else self._settings.heartbeat)
         try:
             try:
-                await response.send(output.write)
+                await response.send(showing(exchange, output.write))
+                show(exchange, None)
             finally:
                 if beating is not None:
                     beating.cancel()

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from .errors import APIError
+    from .response import FullResponse
     from .usage import Report, Usage
-    from .wire import ChatRequest
+    from .wire import ChatRequest, Chunk
 
     OnFinish: TypeAlias = Callable[["Outcome"], Awaitable[None]]
+    OnShown: TypeAlias = Callable[["FullResponse | Chunk | None"], None]
     OnUsage: TypeAlias = Callable[[Report], Awaitable[None]]
 
 GROUP = "group:"
@@ -187,6 +189,8 @@ class Exchange:
     """Who is told what the answer to a forwarded request reports."""
     untold: list[Report] = field(default_factory=list)
     """What it has reported, and nobody has been told yet."""
+    viewers: list[OnShown] = field(default_factory=list)
+    """Plugins that look at what the client is shown."""
 
     def now_ns(self) -> int:
         """The time now, by the clock as it stood when the exchange began: clocks jump."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from multidict import CIMultiDict
 
-    from .exchange import Caller, Exchange, OnFinish
+    from .exchange import Caller, Exchange, OnFinish, OnShown
 
     Message: TypeAlias = Mapping[str, Any]
 
@@ -140,6 +140,15 @@ class ChatRequest:
     def on_finish(self, callback: OnFinish) -> None:
         """Call back once when the exchange has ended, however it ends: also without an answer."""
         self.exchange.callbacks.append(callback)
+
+    def on_shown(self, callback: OnShown) -> None:
+        """Call back with what the client has been shown, once it is written.
+
+        That is the FullResponse, or each Chunk of a stream, as all plugins have left it, and None
+        when all of the answer has been written; never for an error of ours.  The stream waits for
+        the callback, which must be quick.
+        """
+        self.exchange.viewers.append(callback)
 
     def data(self) -> bytes:
         """The body to send: the bytes that came, with the changed fields spliced in."""

@@ -187,7 +187,9 @@ class Tracing:
 
     def _shows(self, mark: Mark) -> bool:
         if self._settings.plugin_spans == "acted":
-            return mark.outcome not in ("pass", "skip") or mark.own_seconds > 0.001
+            did_something = mark.outcome not in ("pass", "skip")
+            degraded = any(name.endswith(".degraded") for name in mark.attributes)
+            return did_something or degraded or mark.own_seconds > 0.001
         return self._settings.plugin_spans == "all"
 
     def _span(
