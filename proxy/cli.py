@@ -168,6 +168,45 @@ async def _near_hits(configuration: Configuration, name: str) -> list[str]:
         return lines
 
 
+def _usage(arguments: argparse.Namespace) -> int:
+    import asyncio
+
+    from .store import StoreUnavailable
+
+    configuration = _load(arguments.config, {})
+    names = {"from": arguments.since, "to": arguments.until, "by": arguments.by}
+    given = {name: text for name, text in names.items() if text is not None}
+    try:
+        lines = asyncio.run(_used(configuration, given, arguments.format))
+    except ValueError as error:
+        raise ConfigError([str(error)]) from None
+    except StoreUnavailable as error:
+        _say([str(error)])
+        return 1
+    print(*lines, sep="\n")
+    return 0
+
+
+async def _used(
+    configuration: Configuration, given: Mapping[str, str], form: str | None
+) -> Sequence[str]:
+    from .store import namespaced, open_store
+    from .telemetry import Metrics
+
+    budgets = [each for each in configuration.plugins if each.table.use == "budget"]
+    chosen = [each for each in budgets if getattr(each.options, "keep_usage", 0)]
+    if not chosen:
+        raise ConfigError(["no budget is among the plugins of the configuration that keeps usage"])
+    plugin: Any = chosen[0].plugin
+    store = await open_store(configuration.settings.store, Metrics("openai"))
+    try:
+        kept = namespaced(store, f"dragoman:{chosen[0].name}:")
+        lines: Sequence[str] = await plugin.used(chosen[0].options, kept, given, form)
+        return lines
+    finally:
+        await store.close()
+
+
 def _demo(arguments: argparse.Namespace) -> int:
     from .demo import script
 
@@ -235,6 +274,22 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     review = actions.add_parser("review", help="what entries nearly answered; needs a shared store")
     for action in (test, review):
         action.add_argument("-c", "--config", type=Path, metavar="FILE", help=_FILE_HELP)
+    usage = add(
+        "usage", _usage, "show what was used by caller, model and day; needs a shared store"
+    )
+    usage.add_argument("-c", "--config", type=Path, metavar="FILE", help=_FILE_HELP)
+    usage.add_argument("--from", dest="since", metavar="DAY", help="the first day (30 days ago)")
+    usage.add_argument("--to", dest="until", metavar="DAY", help="the last day (today)")
+    usage.add_argument("--by", metavar="NAMES", help="what to tell apart (caller,model,day)")
+    forms = usage.add_mutually_exclusive_group()
+    for form in ("csv", "json"):
+        forms.add_argument(
+            f"--{form}",
+            dest="format",
+            action="store_const",
+            const=form,
+            help=f"print {form.upper()}",
+        )
     add("schema", _schema, "print the JSON schema of the configuration, for editors")
     keys = add("keys", _new_key, "make keys for clients")
     keys.add_argument("action", choices=["new"], help="print a new key, and its [[keys]] table")
