@@ -30,6 +30,7 @@ from .errors import ConfigError
 from .listener import Listener
 from .loop_watch import LoopWatch
 from .metering import Meter
+from .pacing import Pacer
 from .passthrough import Passthrough
 from .registry import build_layers
 from .services import Services
@@ -98,6 +99,8 @@ class Server:
             await self._tokens.load()
         store = await open_store(settings.store, telemetry.metrics)
         self._stack.push_async_callback(store.close)
+        if settings.upstream.pace.requests is not None:
+            self._connections.pacer = Pacer(settings.upstream, store, telemetry.metrics)
         layers = build_layers(self._configuration.plugins, partial(self._services, store))
         for layer in layers:
             self._stack.push_async_callback(_stop, layer)

@@ -43,6 +43,8 @@ class SpanAttributes:
             attributes["dragoman.client.disconnected"] = True
         if exchange.caller is not None and exchange.caller.name is not None:
             attributes["dragoman.api_key.alias"] = exchange.caller.name
+        if exchange.paced_seconds >= 0.001:
+            attributes["dragoman.upstream.paced_ms"] = round(exchange.paced_seconds * 1e3, 3)
         if not exchange.is_chat:
             return attributes
         attributes["dragoman.response.source"] = exchange.source
