@@ -94,17 +94,22 @@ async def test_what_accrued_may_go_at_once_and_no_more(proxy, upstream):
     assert sorted(answer.status for answer in answers) == [200] * 3 + [429] * 2
 
 
-async def test_who_came_first_is_served_first(proxy, upstream):
-    watched = Watched()
-    running_ = await proxy((await upstream(watched)).url, pace(20, "1 s", burst="0 s"))
+async def come_in_order(proxy, watched):
+    """Ten requests, each when the one before it is in the line."""
     tasks = []
     for number in range(10):
-        tasks.append(asyncio.create_task(ask_chat(running_, f"{number}")))
-        while await metric(running_, "http_server_active_requests") + len(watched.times) <= number:
+        tasks.append(asyncio.create_task(ask_chat(proxy, f"{number}")))
+        while await metric(proxy, "http_server_active_requests") + len(watched.times) <= number:
             await asyncio.sleep(0.001)
         await asyncio.sleep(0.005)
     await asyncio.gather(*tasks)
     assert watched.texts == [f"{number}" for number in range(10)]
+
+
+async def test_who_came_first_is_served_first(proxy, upstream):
+    watched = Watched()
+    running_ = await proxy((await upstream(watched)).url, pace(10, "1 s", burst="0 s"))
+    await come_in_order(running_, watched)
 
 
 async def test_who_leaves_the_line_gives_his_place_back(proxy, upstream):
@@ -301,6 +306,15 @@ async def test_two_proxies_keep_one_pace(proxies, redis):
     assert watched.keeps(20, 2, begun)
     assert watched.times[-1] - watched.times[0] < 6  # and nobody sleeps for long
     assert len(await redis.client.keys("dragoman-pace:*")) == 1
+
+
+async def test_of_those_who_wait_only_the_first_asks_redis(proxies, redis):
+    watched = Watched()
+    one, _ = await proxies(redis.url, watched, pace(10, "1 s", burst="0 s"))
+    await come_in_order(one, watched)
+    stats = await redis.client.info("commandstats")
+    scripts = sum(each["calls"] for name, each in stats.items() if name.startswith("cmdstat_eval"))
+    assert 10 <= scripts <= 35
 
 
 async def test_what_one_proxy_is_told_holds_the_other_back(proxies, redis):

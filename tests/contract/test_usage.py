@@ -197,13 +197,12 @@ async def test_names_that_clients_make_up_open_only_so_many_rows(proxy, upstream
 
 async def test_days_are_those_of_the_callers_zone(proxy, upstream, tmp_path):
     code = """
-    from datetime import datetime
-    from zoneinfo import ZoneInfo
+    from datetime import UTC, datetime
     from plugins.budget import SpendingLimit
     class It(SpendingLimit):
         def __init__(self, config, services):
             super().__init__(config, services)
-            self.now = datetime(2026, 11, 22, 23, 30, tzinfo=ZoneInfo("UTC")).astimezone
+            self.now = datetime(2026, 11, 22, 23, 30, tzinfo=UTC).astimezone
     """
     file = plugin(tmp_path, "class It(Plugin): pass")
     path = tmp_path / file.split('"')[1].partition(":")[0]
