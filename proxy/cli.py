@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__, origin
 from .errors import ConfigError
-from .keys import usage
+from .keys import arguments as keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -164,6 +164,45 @@ async def _near_hits(configuration: Configuration, name: str) -> list[str]:
         return lines
 
 
+def _usage(arguments: argparse.Namespace) -> int:
+    import asyncio
+
+    from .store import StoreUnavailable
+
+    configuration = _load(arguments.config, {})
+    names = {"from": arguments.since, "to": arguments.until, "by": arguments.by}
+    given = {name: text for name, text in names.items() if text is not None}
+    try:
+        lines = asyncio.run(_used(configuration, given, arguments.format))
+    except ValueError as error:
+        raise ConfigError([str(error)]) from None
+    except StoreUnavailable as error:
+        _say([str(error)])
+        return 1
+    print(*lines, sep="\n")
+    return 0
+
+
+async def _used(
+    configuration: Configuration, given: Mapping[str, str], form: str | None
+) -> Sequence[str]:
+    from .store import namespaced, open_store
+    from .telemetry import Metrics
+
+    budgets = [each for each in configuration.plugins if each.table.use == "budget"]
+    chosen = [each for each in budgets if getattr(each.options, "keep_usage", 0)]
+    if not chosen:
+        raise ConfigError(["no budget is among the plugins of the configuration that keeps usage"])
+    plugin: Any = chosen[0].plugin
+    store = await open_store(configuration.settings.store, Metrics("openai"))
+    try:
+        kept = namespaced(store, f"dragoman:{chosen[0].name}:")
+        lines: Sequence[str] = await plugin.used(chosen[0].options, kept, given, form)
+        return lines
+    finally:
+        await store.close()
+
+
 def _demo(arguments: argparse.Namespace) -> int:
     from .demo import script
 
@@ -231,8 +270,22 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     review = actions.add_parser("review", help="what entries nearly answered; needs a shared store")
     for action in (test, review):
         action.add_argument("-c", "--config", type=Path, metavar="FILE", help=_FILE_HELP)
+    used = add("usage", _usage, "show what was used by caller, model and day; needs a shared store")
+    used.add_argument("-c", "--config", type=Path, metavar="FILE", help=_FILE_HELP)
+    used.add_argument("--from", dest="since", metavar="DAY", help="the first day (30 days ago)")
+    used.add_argument("--to", dest="until", metavar="DAY", help="the last day (today)")
+    used.add_argument("--by", metavar="NAMES", help="what to tell apart (caller,model,day)")
+    forms = used.add_mutually_exclusive_group()
+    for form in ("csv", "json"):
+        forms.add_argument(
+            f"--{form}",
+            dest="format",
+            action="store_const",
+            const=form,
+            help=f"print {form.upper()}",
+        )
     add("schema", _schema, "print the JSON schema of the configuration, for editors")
-    usage.add_actions(add("keys", _keys, "make, list, revoke and rotate keys for clients"))
+    keys.add_actions(add("keys", _keys, "make, list, revoke and rotate keys for clients"))
     demo = add("demo", _demo, "run a conversation through the proxy; needs no key and no server")
     demo.add_argument("--model", choices=["smollm2"], help="a real model, by dragoman[smollm2]")
     return parser.parse_args(argv)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from multidict import CIMultiDict
 
     from .exchange import Exchange
+    from .pacing import Pacer
     from .settings import Upstream as UpstreamSettings
 
     Body: TypeAlias = bytes | AsyncIterator[bytes] | aiohttp.StreamReader | None
@@ -73,6 +74,8 @@ class Connections:
         self._session: aiohttp.ClientSession | None = None
         self.propagate = False
         """Send a `traceparent`, where the exchange has a trace."""
+        self.pacer: Pacer | None = None
+        """Lets requests wait for their turn, where the operator says how many there may be."""
         self.has_key = settings.api_key is not None
         """The upstream's key is ours, and clients' keys are for us."""
         self.url = lru_cache(maxsize=1024)(self._url)
@@ -131,6 +134,8 @@ class Connections:
                 raise UpstreamUnreachable(
                     "The upstream cannot be reached.", headers={"Retry-After": "2"}
                 )
+            if self.pacer is not None:
+                await self.pacer.turn(exchange)
             try:
                 return await self._attempt(exchange, target, fields, body)
             except _NOT_SENT as error:
@@ -176,6 +181,12 @@ class Connections:
             exchange.upstream_seconds += time.perf_counter() - start
         attempt.status = response.status
         self._breaker.succeeded()
+        if self.pacer is not None:
+            try:
+                await self.pacer.learn(exchange, response.status, response.headers)
+            except BaseException:
+                response.close()
+                raise
         return response
 
     async def open_websocket(
@@ -185,6 +196,8 @@ class Connections:
 
         Refusal if the upstream answers with anything but one; APIError if it does not answer.
         """
+        if self.pacer is not None:
+            await self.pacer.turn(exchange)
         attempt = Attempt(exchange.now_ns(), random.getrandbits(64) or 1)
         exchange.attempts.append(attempt)
         head: RawHead = []

@@ -165,6 +165,8 @@ class Exchange:
     """The request as the upstream saw it, where it saw any."""
     upstream_seconds: float = 0.0
     """Time in which there was nothing to do but to wait for the upstream."""
+    paced_seconds: float = 0.0
+    """Of these, time in which it was other requests' turn."""
     rewrites: list[tuple[Mark, ChatRequest, ChatRequest]] = field(default_factory=list)
     """Plugins that changed the messages, with the request before and after: to be counted."""
     rehearsals: list[asyncio.Task[Any]] = field(default_factory=list)

@@ -33,6 +33,7 @@ from .keys.table import KeyTable
 from .listener import Listener
 from .loop_watch import LoopWatch
 from .metering import Meter
+from .pacing import Pacer
 from .passthrough import Passthrough
 from .registry import build_layers
 from .services import Services
@@ -106,6 +107,8 @@ class Server:
             self._stored = Snapshot(KeyTable(store), telemetry.metrics)
             self._stack.push_async_callback(self._stored.stop)
             await self._stored.start()
+        if settings.upstream.pace.requests is not None:
+            self._connections.pacer = Pacer(settings.upstream, store, telemetry.metrics)
         layers = build_layers(self._configuration.plugins, partial(self._services, store))
         for layer in layers:
             self._stack.push_async_callback(_stop, layer)

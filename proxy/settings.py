@@ -60,6 +60,24 @@ StoreUrl = Annotated[
 ]
 
 
+class Pace(Section):
+    """What the upstream's limit for an account is: requests beyond it wait for their turn."""
+
+    requests: Annotated[int, Field(ge=1)] | None = None
+    """Requests in each period.  Absent: nothing waits."""
+
+    period: Annotated[Seconds, Field(gt=0)] = 60
+
+    burst: Seconds = 1
+    """How many may go at once, as the time in which they accrue; one may in any case."""
+
+    max_wait: Annotated[Seconds, Field(gt=0)] = 30
+    """How long a request waits at most; one whose turn would come later gets a 429."""
+
+    processes: Annotated[int, Field(ge=1)] = 1
+    """While the shared store is gone, each process goes at the pace divided by this number."""
+
+
 class Upstream(Section):
     """Where chat completions and everything else go."""
 
@@ -87,6 +105,9 @@ class Upstream(Section):
     retries: Annotated[int, Field(ge=0, le=10)] = 0
     """How often a 429, 500, 502, 503 or 504 is tried again, after its `Retry-After`.  Clients
     retry by themselves; connection errors are tried once more in any case."""
+
+    pace: Pace = Pace()
+    """How many requests the upstream takes of an account."""
 
     stream_usage: Literal["ask", "count"] = "ask"
     """How the usage of a stream is known: `ask` the upstream for it, and take the extra chunk out

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cachetools import TTLCache
 
 from . import coding, headers, sse, strictjson
+from .asked import retry_after
 from .connections import Connections, body_of
 from .errors import InvalidRequest, PluginContractError, UpstreamTruncated
 from .response import ChatResponse, FullResponse, StreamResponse
@@ -107,7 +108,8 @@ class Upstream:
             response = await self._connections.open(exchange, request.received.target, fields, body)
             if response.status not in RETRIED or retries == self._settings.retries:
                 return response
-            pause = _retry_after(response, retries)
+            told = retry_after(response.headers)
+            pause = 0.5 * 2.0**retries if told is None else told
             if pause > MAX_RETRY_AFTER:
                 return response
             await _discard(response)
@@ -248,13 +250,3 @@ def _head(response: aiohttp.ClientResponse) -> dict[str, Any]:
 async def _discard(response: aiohttp.ClientResponse) -> None:
     """Read an answer that nobody wants, so that its connection can be used again."""
     await body_of(response)
-
-
-def _retry_after(response: aiohttp.ClientResponse, retry: int) -> float:
-    """Seconds to wait: what the upstream says, else 0.5, 1, 2 ..."""
-    for name, unit in (("retry-after-ms", 0.001), ("Retry-After", 1.0)):
-        try:
-            return max(0.0, float(response.headers[name]) * unit)
-        except (KeyError, ValueError):
-            continue
-    return 0.5 * 2.0**retry

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, model_validator
 
-from proxy.plugin import Options
+from proxy.plugin import Options, Seconds
 
 Money = Annotated[Decimal, Field(ge=0)]
 
@@ -63,7 +63,10 @@ class Budget(Options):
 class BudgetOptions(Options):
     """Options of `budget`."""
 
-    budgets: Annotated[tuple[Budget, ...], Field(min_length=1)]
+    budgets: tuple[Budget, ...] = ()
+    """Without any, usage is only recorded."""
+    keep_usage: Seconds = 400 * 86_400
+    """How long usage by caller, model and day is kept.  0: it is not recorded."""
     timezone: Zone = "UTC"
     """Where days and months begin."""
     timezones: Mapping[str, Zone] = {}
@@ -77,4 +80,6 @@ class BudgetOptions(Options):
         names = [budget.name for budget in self.budgets]
         if len(set(names)) < len(names):
             raise ValueError("two budgets have the same name")
+        if not names and not self.keep_usage:
+            raise ValueError("there is no budget, and no usage is kept: the plugin does nothing")
         return self

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from zoneinfo import ZoneInfo
+    from datetime import tzinfo
 
 
 class Period(NamedTuple):
@@ -28,7 +28,7 @@ def period_at(now: datetime, kind: Literal["day", "month", "total"]) -> Period:
     return Period(f"{now:%Y-%m}", _until(_midnight(month.replace(day=1), now), now))
 
 
-def current(zone: ZoneInfo) -> datetime:
+def current(zone: tzinfo) -> datetime:
     return datetime.now(zone)
 
 

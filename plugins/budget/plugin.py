@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import UTC
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import partial
@@ -13,24 +14,28 @@ from zoneinfo import ZoneInfo
 
 from proxy.plugin import Plugin, RateLimited, Usage, cost, note
 
+from .admin import endpoint, printed
 from .ledger import MARGIN, Ledger
 from .options import BudgetOptions
 from .periods import current, period_at
 from .running import Running
+from .usage import UsageBook, amounts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping, Sequence
-    from datetime import datetime
+    from collections.abc import Callable, Mapping, MutableMapping, Sequence
+    from datetime import datetime, tzinfo
 
     from proxy.plugin import (
         Caller,
         CallNext,
         ChatRequest,
         ChatResponse,
+        Endpoint,
         Forwarded,
         Outcome,
         Report,
         Services,
+        Store,
     )
 
     from .options import Budget, Price
@@ -59,16 +64,22 @@ class Account(NamedTuple):
 class Bill:
     """What an exchange is charged to."""
 
+    caller: Caller
     model: str
+    day: str
     accounts: Sequence[Account]
     aside: Sequence[int]
     """What was set aside of each account."""
-    is_due: bool = True
-    """False for answers that plugins made."""
+    response: ChatResponse | None = None
+
+    @property
+    def is_due(self) -> bool:
+        """False for answers that plugins made."""
+        return self.response is None or self.response.source == "upstream"
 
 
 class SpendingLimit(Plugin[BudgetOptions]):
-    """Budgets in money or tokens: per caller or for all; by day, month or altogether."""
+    """Budgets in money or tokens: per caller or for all; by day, month or altogether.  What is used."""
 
     Config = BudgetOptions
     enforces = True
@@ -77,43 +88,60 @@ class SpendingLimit(Plugin[BudgetOptions]):
         super().__init__(config, services)
         self._ledger = Ledger(services.store)
         self._running = Running()
+        self._book = UsageBook(services, config.keep_usage) if config.keep_usage else None
         self._zones: dict[str, ZoneInfo] = {}
-        self.now: Callable[[ZoneInfo], datetime] = current
+        self.now: Callable[[tzinfo], datetime] = current
         counter = services.metrics.counter
         self._refused = counter("budget_refused", "Requests beyond a budget.", ["budget"])
         self._warned = counter("budget_warned", "Requests beyond a soft limit.", ["budget"])
         self._unpriced = counter("budget_unpriced", "Answers whose price is not known.", [])
 
     async def start(self) -> None:
-        await asyncio.to_thread(cost, "gpt-4o", Usage(1, 1))  # the first one takes half a second
         names = {self.config.timezone, *self.config.timezones.values()}
         self._zones = await asyncio.to_thread(lambda: {name: ZoneInfo(name) for name in names})
+        await asyncio.to_thread(cost, "gpt-4o", Usage(1, 1))  # the first one takes half a second
 
     async def stop(self) -> None:
         await self._ledger.write()
+        if self._book is not None:
+            await self._book.close()
 
     @classmethod
     def summary(cls, config: BudgetOptions) -> str:
-        return ", ".join(f"{each.name} per {each.period}" for each in config.budgets)
+        return ", ".join(f"{each.name} per {each.period}" for each in config.budgets) or "no limit"
+
+    def endpoints(self) -> Sequence[Endpoint]:
+        if self._book is None:
+            return ()
+        return [endpoint(self._book, lambda: self.now(UTC).date(), self.config.keep_usage)]
+
+    @classmethod
+    async def used(
+        cls, config: BudgetOptions, store: Store, given: Mapping[str, str], form: str | None
+    ) -> Sequence[str]:
+        """What all processes have written to a store, for `dragoman usage`."""
+        return await printed(store, given, current(UTC).date(), config.keep_usage, form)
 
     async def handle(self, request: ChatRequest, call_next: CallNext) -> ChatResponse:
-        accounts = self._accounts(request.caller)
-        if not accounts:
+        now = self._now(request.caller)
+        accounts = self._accounts(request.caller, now)
+        if not accounts and self._book is None:
             return await call_next(request)
         spent = await self._unspent(accounts)
-        bill = Bill(request.model, accounts, self._running.begin(accounts))
+        aside = self._running.begin(accounts)
+        bill = Bill(request.caller, request.model, f"{now:%Y-%m-%d}", accounts, aside)
         request.on_finish(partial(self._settle, bill))  # also without an answer
-        response = await call_next(request)
-        bill.is_due = response.source == "upstream"
+        response = bill.response = await call_next(request)
         self._warn(response.headers, accounts, spent)
         return response
 
     async def admit(self, forwarded: Forwarded) -> None:
-        accounts = self._accounts(forwarded.caller)
+        accounts = self._accounts(forwarded.caller, self._now(forwarded.caller))
+        if accounts or self._book is not None:
+            forwarded.on_usage(partial(self._charge, forwarded))
         if not accounts:
             return
         spent = await self._unspent(accounts)
-        forwarded.on_usage(partial(self._charge, forwarded))
         if forwarded.method == "POST":
             amounts = self._running.begin(accounts)
             forwarded.on_finish(partial(self._give_back, accounts, amounts))
@@ -129,13 +157,15 @@ class SpendingLimit(Plugin[BudgetOptions]):
                 raise _refusal(account)
         return spent
 
-    def _accounts(self, caller: Caller) -> list[Account]:
-        now = self.now(self._zone(caller))
+    def _accounts(self, caller: Caller, now: datetime) -> list[Account]:
         return [
             _account(budget, caller.id, now)
             for budget in self.config.budgets
             if caller.fits(budget.callers)
         ]
+
+    def _now(self, caller: Caller) -> datetime:
+        return self.now(self._zone(caller))
 
     def _zone(self, caller: Caller) -> ZoneInfo:
         zones = self.config.timezones.items()
@@ -158,37 +188,62 @@ class SpendingLimit(Plugin[BudgetOptions]):
             headers["x-dragoman-budget"] = ", ".join(told)
 
     async def _settle(self, bill: Bill, outcome: Outcome) -> None:
+        usage = outcome.usage if bill.is_due else None
+        money = self._cost(bill.accounts, usage, bill.model)
         try:
-            if outcome.usage is not None and bill.is_due:
-                await self._add(bill.accounts, outcome.usage, bill.model)
+            self._note(bill, usage, money)
+            if usage is not None:
+                await self._add(bill.accounts, usage, money)
         finally:
             self._running.end(bill.accounts, bill.aside)
 
+    def _note(self, bill: Bill, usage: Usage | None, money: int | None) -> None:
+        """What cost nothing and brought no answer is no usage."""
+        response = bill.response
+        if self._book is None or (usage is None and (response is None or not response.ok)):
+            return
+        amounts = amounts_of(usage, money, is_local=not bill.is_due)
+        self._book.note(bill.day, _name(bill.caller), bill.model, amounts)
+
     async def _charge(self, forwarded: Forwarded, report: Report) -> None:
-        """Add up what an answer cost, in the period in which it ended: a WebSocket lasts."""
-        accounts = self._accounts(forwarded.caller)
-        await self._add(accounts, report.usage, report.model or "", forwarded.model or "")
+        """Add up what an answer cost, in the period in which it ended: a WebSocket lasts.
+        InsufficientQuota if a budget is spent with that."""
+        now = self._now(forwarded.caller)
+        accounts = self._accounts(forwarded.caller, now)
+        models = [name for name in (report.model, forwarded.model) if name]
+        money = self._cost(accounts, report.usage, *models)
+        if self._book is not None:
+            amounts = amounts_of(report.usage, money, is_local=False)
+            model = next(iter(models), "")
+            self._book.note(f"{now:%Y-%m-%d}", _name(forwarded.caller), model, amounts)
+        exhausted = await self._add(accounts, report.usage, money)
+        if exhausted is not None:
+            raise _refusal(exhausted)
 
     async def _give_back(
         self, accounts: Sequence[Account], amounts: Sequence[int], _: Outcome
     ) -> None:
         self._running.end(accounts, amounts)
 
-    async def _add(self, accounts: Sequence[Account], usage: Usage, *models: str) -> None:
-        """Add to each account.  InsufficientQuota if one is spent with that, for those who care."""
+    async def _add(
+        self, accounts: Sequence[Account], usage: Usage, money: int | None
+    ) -> Account | None:
+        """Add to each account; one that is spent with that, if there is one."""
         tokens = usage.prompt_tokens + usage.completion_tokens
-        money = self._cost(models, usage) if any(a.budget.usd for a in accounts) else 0
         exhausted = None
         for account in accounts:
-            amount = tokens if account.budget.usd is None else money
+            amount = tokens if account.budget.usd is None else money or 0
             self._running.learn(account, amount)
             if await self._ledger.add(account.key, amount, account.ttl) >= account.limit:
                 exhausted = account
-        if exhausted is not None:
-            raise _refusal(exhausted)
+        return exhausted
 
-    def _cost(self, models: Sequence[str], usage: Usage) -> int:
-        """In billionths of a dollar: by the first of the names that has a price."""
+    def _cost(self, accounts: Sequence[Account], usage: Usage | None, *models: str) -> int | None:
+        """In billionths of a dollar, by the first of the names that has a price; None if none has,
+        or nobody asks."""
+        is_asked = self._book is not None or any(account.budget.usd for account in accounts)
+        if usage is None or not is_asked:
+            return None
         for price in self.config.prices:
             if any(fnmatchcase(model, glob) for model in models for glob in price.models):
                 return int(_at(price, usage) * NANO)
@@ -197,7 +252,11 @@ class SpendingLimit(Plugin[BudgetOptions]):
             if found is not None:
                 return int(found.total * NANO)
         self._unpriced.inc()
-        return 0
+        return None
+
+
+def _name(caller: Caller) -> str:
+    return caller.name or caller.id
 
 
 def _at(price: Price, usage: Usage) -> Decimal:

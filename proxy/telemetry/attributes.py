@@ -45,6 +45,8 @@ class SpanAttributes:
             attributes["dragoman.api_key.alias"] = exchange.caller.name
         if exchange.marks:
             attributes["dragoman.plugins"] = [f"{m.plugin}:{m.outcome}" for m in exchange.marks]
+        if exchange.paced_seconds >= 0.001:
+            attributes["dragoman.upstream.paced_ms"] = round(exchange.paced_seconds * 1e3, 3)
         if not exchange.is_chat:
             if (usage := exchange.facts.usage) is not None:
                 attributes["dragoman.usage.input_tokens"] = usage.prompt_tokens

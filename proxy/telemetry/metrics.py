@@ -128,6 +128,12 @@ class Metrics:
             "HTTP requests to the upstream: ok, 4xx, 429, 5xx, timeout, connect, other.",
             ("upstream", "outcome"),
         )
+        self.paced = histogram(
+            "dragoman_upstream_paced_seconds",
+            "How long requests waited for their turn at the upstream: sent, refused, left.",
+            ("outcome",),
+            (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+        )
         self.overhead = histogram(
             "dragoman_overhead_duration_seconds",
             "Time of a chat completion that was not spent waiting for the upstream.",

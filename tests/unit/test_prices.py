@@ -6,7 +6,9 @@ import subprocess
 import sys
 from decimal import Decimal
 
+import genai_prices
 import pytest
+from genai_prices.data_snapshot import get_snapshot
 
 from proxy.prices import Price, cost
 from proxy.usage import Usage
@@ -40,6 +42,27 @@ def test_what_is_written_to_a_cache_costs_more_where_the_table_says_so():
 @pytest.mark.parametrize("model", ["", "nobody's model"])
 def test_a_model_that_nobody_knows_has_no_price(model):
     assert cost(model, MILLION) is None
+
+
+@pytest.mark.parametrize("usage", [Usage(1_000, 200, 100, 50), Usage(300_000, 5, 1_000)])
+def test_what_is_reckoned_here_is_what_the_table_reckons(usage):
+    tokens = genai_prices.Usage(
+        input_tokens=usage.prompt_tokens,
+        cache_read_tokens=usage.cached_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        output_tokens=usage.completion_tokens,
+    )
+    for provider in get_snapshot().providers:
+        for known in provider.models:
+            found = cost(known.id, usage, provider=provider.id)
+            try:
+                listed = genai_prices.calc_price(tokens, known.id, provider_id=provider.id)
+            except (LookupError, ValueError):
+                assert found is None
+                continue
+            assert found is not None
+            assert found.input == pytest.approx(listed.input_price, rel=Decimal("1e-20"))
+            assert found.output == pytest.approx(listed.output_price, rel=Decimal("1e-20"))
 
 
 def test_numbers_that_cannot_be_have_no_price():
