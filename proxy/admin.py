@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -32,11 +33,10 @@ class Admin:
             reason = self._ready()
             return web.Response(status=503 if reason else 200, text=f"{reason or 'ready'}\n")
         if path == "/metrics":
-            return self._exposition(http.headers.get("Accept", ""))
+            return await self._exposition(http.headers.get("Accept", ""))
         return error_answer(NotFound("Here are /healthz, /readyz and /metrics."))
 
-    def _exposition(self, accept: str) -> web.Response:
+    async def _exposition(self, accept: str) -> web.Response:
         generate, content_type = choose_encoder(accept)  # exemplars exist in OpenMetrics only
-        return web.Response(
-            body=generate(self._metrics.registry), headers={"Content-Type": content_type}
-        )
+        body = await asyncio.to_thread(generate, self._metrics.exposed)  # perhaps out of files
+        return web.Response(body=body, headers={"Content-Type": content_type})

@@ -14,6 +14,9 @@ from .record import Record
 from .rules import Rules
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
     from proxy.plugin import CallNext, ChatRequest, ChatResponse, Services
 
     from .options import Stage
@@ -52,6 +55,10 @@ class Moderation(Plugin[ModerationOptions]):
     async def stop(self) -> None:
         if self._api is not None:
             await self._api.stop()
+
+    @classmethod
+    def files(cls, config: ModerationOptions) -> Iterable[Path]:
+        return [file for each in config.lists for file in each.files]
 
     @classmethod
     def summary(cls, config: ModerationOptions) -> str:
