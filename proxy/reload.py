@@ -31,7 +31,7 @@ log = logging.getLogger("dragoman")
 LOOK_SECONDS = 1.0
 """Between two looks at the files, with `server.watch_config`."""
 
-_FOR_A_START = frozenset(
+FOR_A_START = frozenset(
     (
         *("server.host", "server.port", "server.admin_host", "server.admin_port"),
         *("server.workers", "server.max_header", "server.idle_timeout"),
@@ -59,7 +59,7 @@ class Change:
     def of(cls, before: Configuration, read: Configuration) -> Change:
         """ConfigError if what would change does not go with what has to stay."""
         different = set(_different(before.settings, read.settings))
-        waiting = sorted(different & _FOR_A_START)
+        waiting = sorted(different & FOR_A_START)
         settings = read.settings
         for name in waiting:
             section, key = name.split(".")
@@ -72,7 +72,7 @@ class Change:
             names = ", ".join(waiting)
             reasons = [mistake.text for mistake in mistakes.found]
             raise ConfigError([f"as long as {names} is as before: {reason}" for reason in reasons])
-        applied = (*sorted(different - _FOR_A_START), *_plugins(before, read))
+        applied = (*sorted(different - FOR_A_START), *_plugins(before, read))
         return cls(replace(read, settings=settings), applied, tuple(waiting))
 
     def tell(self) -> None:

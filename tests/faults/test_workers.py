@@ -8,6 +8,8 @@ import re
 import signal
 import socket
 from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
 
 import msgspec
 import psutil
@@ -15,11 +17,13 @@ import pytest
 
 from tests.support.plugins import plugin
 from tests.support.raw import Client, chat_body, request
-from tests.support.redis import running, until
+from tests.support.redis import until
 from tests.support.upstream import chunks
 from tests.support.workers import SHARED, by_worker, samples, workers
 
-ROUTE = 'http_request_method="POST",http_response_status_code="200",http_route="/v1/chat/completions"'
+ROUTE = (
+    'http_request_method="POST",http_response_status_code="200",http_route="/v1/chat/completions"'
+)
 SERVED = f"http_server_request_duration_seconds_count{{{ROUTE}}}"
 
 KEY = (("Authorization", "Bearer sk-alice"),)
@@ -161,12 +165,11 @@ async def test_workers_whose_parent_is_killed_finish_what_they_do_and_leave_the_
 ):
     process, clients, release = await streaming(10)
     family = workers(process)
-    folder = next(
-        file.path for file in family[0].memory_maps() if file.path.endswith(".db")
-    ).rpartition("/")[0]
+    maps = [Path(each.path) for each in family[0].memory_maps()]
+    folder = next(path.parent for path in maps if path.suffix == ".db")
     os.kill(process.pid, signal.SIGKILL)
     for port in (process.port, process.admin_port):
-        await until(lambda port=port: refused(port))
+        await until(partial(refused, port))
     toml = SHARED.format(url=(await upstream()).url)
     ports = ("--port", str(process.port), "--admin-port", str(process.admin_port))
     successor = await serve(toml, *ports)
@@ -178,7 +181,7 @@ async def test_workers_whose_parent_is_killed_finish_what_they_do_and_leave_the_
         return not any(worker.is_running() for worker in family)
 
     await until(gone, 20)
-    assert not os.path.exists(folder)  # noqa: PTH110
+    assert folder.name not in os.listdir(folder.parent)
 
 
 async def test_what_keeps_a_worker_from_starting_is_said_once_and_is_exit_2(serve, tmp_path):
@@ -204,9 +207,7 @@ async def test_a_port_is_not_shared_with_strangers(serve):
     assert "Traceback" not in process.said
 
 
-async def test_each_worker_is_an_instance_and_all_know_a_caller_by_one_name(
-    streaming, collector
-):
+async def test_each_worker_is_an_instance_and_all_know_a_caller_by_one_name(streaming, collector):
     process, clients, release = await streaming(20, f'telemetry.endpoint = "{collector.url}"')
     assert len(by_worker(process, clients)) == 2
     release.set()
