@@ -14,6 +14,7 @@ import uvloop
 
 from . import logs, tasks
 from .errors import ConfigError
+from .hangup import Terminal
 from .reload import Reloading
 from .server import Server
 from .startup import startup_lines
@@ -49,7 +50,10 @@ async def _serve(configuration: Configuration, reread: Reread) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_stop)
     reloading = Reloading(server, reread)
-    loop.add_signal_handler(signal.SIGHUP, reloading.ask)
+    terminal = Terminal()
+    loop.add_signal_handler(
+        signal.SIGHUP, lambda: stop.set() if terminal.is_closed() else reloading.ask()
+    )
     await server.start()
     gc.freeze()  # what is there now stays: the collector need not look at it again
     for line in startup_lines(configuration, port=server.port, admin_port=server.admin_port):

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from . import logs, worker
 from .derive import Root
 from .errors import ConfigError
+from .hangup import Terminal
 from .ports import reserve
 from .reload import LOOK_SECONDS, Change, Watch, tell_refusal
 from .seat import Seat
@@ -102,6 +103,7 @@ class _Parent:
         """With this one, a worker has begun to serve."""
         self._reread = reread
         self._watch = Watch(configuration)
+        self._terminal = Terminal()
         self._seats = seats
         self._workers = [_Worker(seat.number) for seat in seats]
         self._life, self._alive = os.pipe()
@@ -247,7 +249,7 @@ class _Parent:
     def _heed(self, number: int) -> None:
         if number == signal.SIGCHLD:
             self._reap()
-        elif number == signal.SIGHUP:
+        elif number == signal.SIGHUP and not self._terminal.is_closed():
             if self._serving and self._stopping_since is None:
                 self._reload()
         elif self._stopping_since is None:

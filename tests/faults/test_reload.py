@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import os
 import signal
+import weakref
 
 import pytest
 
-from tests.support.raw import chat_body, request
+from proxy.reload import Change
+from proxy.startup import load
+from tests.support.plugins import plugin, told
+from tests.support.raw import Client, ask_chat, chat_body, request
 from tests.support.redis import until
 from tests.support.upstream import chunks
 from tests.support.workers import SHARED, samples, workers
@@ -81,7 +86,7 @@ def written(tmp_path):
 
 
 @pytest.fixture
-def told(tmp_path):
+def lines_of(tmp_path):
     """What plugins have said, in order."""
 
     def lines():
@@ -126,7 +131,7 @@ async def text_of(process, *headers):
     return answer.json["choices"][0]["message"]["content"]
 
 
-async def test_streams_end_with_the_plugins_they_began_with(serve, upstream, written, told):
+async def test_streams_end_with_the_plugins_they_began_with(serve, upstream, written, lines_of):
     held = Held()
     start = ALONE.format(url=(await upstream(held)).url)
     process = await serve(written(start, kept="K", changed="1", gone="G"))
@@ -141,27 +146,27 @@ async def test_streams_end_with_the_plugins_they_began_with(serve, upstream, wri
             "the order of plugins"
         )
         assert await text_of(process) == "Hello.K2N"
-        assert not [line for line in told() if "stopped" in line]
+        assert not [line for line in lines_of() if "stopped" in line]
         held.release.set()
         rest = await stream.rest()
     assert b'" twoG1K"' in rest
     assert b"[DONE]" in rest
-    await until(lambda: has(told, "gone(G) stopped"))
-    lines = told()
+    await until(lambda: has(lines_of, "gone(G) stopped"))
+    lines = lines_of()
     assert lines.count("kept(K) started") == 1
     assert "kept(K) stopped" not in lines
     # The stream's own accounts were settled before.
     assert lines.index("gone(G) stopped") > len(lines) - 1 - lines[::-1].index("gone(G) settled")
     process.terminate()
     assert await process.exits() == 0
-    stopped = sorted(line for line in told() if "stopped" in line)
+    stopped = sorted(line for line in lines_of() if "stopped" in line)
     assert stopped == [
         f"{who} stopped" for who in ("changed(1)", "changed(2)", "gone(G)", "kept(K)", "new(N)")
     ]
 
 
-async def has(told, line):
-    return line in told()
+async def has(lines_of, line):
+    return line in lines_of()
 
 
 async def test_a_wrong_file_changes_nothing_and_is_told_once(serve, upstream, written):
@@ -185,7 +190,9 @@ async def test_a_wrong_file_changes_nothing_and_is_told_once(serve, upstream, wr
     assert counted["dragoman_config_loaded_timestamp_seconds"] > since
 
 
-async def test_a_plugin_that_cannot_start_changes_nothing(serve, upstream, written, told, tmp_path):
+async def test_a_plugin_that_cannot_start_changes_nothing(
+    serve, upstream, written, lines_of, tmp_path
+):
     start = ALONE.format(url=(await upstream()).url)
     process = await serve(written(start, mark="1"))
     text = written(start, new="N", mark="2") + 'words = "nowhere"\n'
@@ -193,7 +200,7 @@ async def test_a_plugin_that_cannot_start_changes_nothing(serve, upstream, writt
     hang_up(process)
     await process.hears("the configuration stays as it was: plugin mark cannot start: FileNotFound")
     assert await text_of(process) == "Hello.1"
-    assert told()[1:3] == ["new(N) started", "mark(2) stopped"]
+    assert lines_of()[1:3] == ["new(N) started", "mark(2) stopped"]
 
 
 async def test_what_applies_at_once_and_what_waits_for_a_restart(serve, upstream, written):
@@ -298,3 +305,79 @@ async def test_a_configuration_that_no_worker_can_start_with_is_not_used_for_tho
     await process.hears("worker 1 could not start: .*with the configuration of before")
     await process.hears("worker 1 serves again")
     assert {await text_of(process) for _ in range(20)} == {"Hello.1"}
+
+
+# ---- in the process of the test
+
+
+NAMED = """
+class It(Plugin):
+    async def stop(self):
+        told.append(self.services.name)
+"""
+
+
+async def adopt(running, tmp_path, toml):
+    """Have a proxy in this process serve by another configuration."""
+    path = tmp_path / "dragoman.toml"
+    path.write_text(toml)
+    now = running.server.configuration
+    flags = {"--upstream": str(now.settings.upstream.base_url), "--admin-port": "0"}
+    read = await asyncio.to_thread(load, path, flags, {})
+    await running.server.adopt(Change.of(now, read).configuration)
+
+
+async def test_nothing_stays_of_a_configuration_that_is_no_longer_in_use(proxy, upstream, tmp_path):
+    running = await proxy((await upstream()).url, plugin(tmp_path, NAMED, name="p0"))
+    old = []
+    for number in range(1, 4):
+        assert (await ask_chat(running)).status == 200
+        old.append(weakref.ref(running.server._generations[-1].edge))
+        await adopt(running, tmp_path, plugin(tmp_path, NAMED, name=f"p{number}"))
+    assert (await ask_chat(running)).status == 200
+
+    async def forgotten():
+        gc.collect()
+        return not any(edge() for edge in old)
+
+    await until(forgotten)
+    assert told == ["p2"]  # plugin() forgets what was told before
+
+
+async def test_a_stop_amid_a_change_stops_old_and_new_plugins_once(proxy, upstream, tmp_path):
+    held = Held()
+    old = plugin(tmp_path, NAMED, name="old") + plugin(tmp_path, NAMED, name="both")
+    running = await proxy((await upstream(held)).url, old)
+    async with await Client.open(running.server.port) as stream:
+        await stream.send(request(chat_body(stream=True)))
+        assert (await stream.head()).status == 200
+        both = "[[plugins]]" + old.split("[[plugins]]")[2]
+        await adopt(running, tmp_path, both + plugin(tmp_path, NAMED, name="new"))
+        assert (await ask_chat(running)).status == 200
+        stopping = asyncio.get_running_loop().create_task(running.stop())
+        await asyncio.sleep(0.1)
+        assert told == []
+        held.release.set()
+        assert b"[DONE]" in await stream.rest()
+        await stopping
+    assert sorted(map(str, told)) == ["both", "new", "old"]
+
+
+async def test_plugins_that_are_gone_do_not_wait_for_ever(
+    proxy, upstream, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr("proxy.server.RETIRE_SECONDS", 0.1)
+    held = Held()
+    running = await proxy((await upstream(held)).url, plugin(tmp_path, NAMED, name="old"))
+    async with await Client.open(running.server.port) as stream:
+        await stream.send(request(chat_body(stream=True), ("Connection", "close")))
+        assert (await stream.head()).status == 200
+        await adopt(running, tmp_path, "")
+
+        async def stopped():
+            return told == ["old"]
+
+        await until(stopped)
+        assert "requests still use them" in caplog.text
+        held.release.set()
+        assert b"[DONE]" in await stream.rest()
