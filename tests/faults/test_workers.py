@@ -84,6 +84,7 @@ async def test_a_worker_that_is_killed_takes_only_its_own_streams_and_comes_back
     for _ in range(10):
         assert await one_request(process) == 200
     assert (await samples(process))["http_server_active_requests"] == 60
+    await process.turns(10)  # they are written: what waits to be would die with its worker
     victim, survivor = workers(process)
     served = by_worker(process, clients)
     assert sum(map(len, served.values())) == 60
@@ -105,10 +106,10 @@ async def test_a_worker_that_is_killed_takes_only_its_own_streams_and_comes_back
     assert whole[SERVED] == 50 + len(served[survivor.pid])
     assert whole["dragoman_worker_starts_total"] == 3
     assert process.said.count("was ended by") == 1
-    workers(process)[-1].kill()  # and what comes back is told to take more time
-    await process.hears("worker 1 was ended by SIGKILL; the next one starts in 2 s")
     turns = await process.turns(50 + len(served[survivor.pid]))
     assert len({turn["request_id"] for turn in turns}) == len(turns)
+    workers(process)[-1].kill()  # and what comes back is told to take more time
+    await process.hears("worker 1 was ended by SIGKILL; the next one starts in 2 s")
 
 
 async def test_metrics_of_two_workers_are_one_page_in_either_form(streaming):
