@@ -17,11 +17,9 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from . import logs, worker
+from . import family, logs, worker
 from .derive import Root
 from .errors import ConfigError
 from .hangup import Terminal
@@ -76,24 +74,18 @@ def run(configuration: Configuration, reread: Reread) -> int:
         with ExitStack() as stack:
             port = reserve(server.host, server.port, stack)
             admin_port = reserve(server.admin_host, server.admin_port, stack)
-            folder = stack.enter_context(TemporaryDirectory(prefix="dragoman-", dir=_memory()))
-            lines = os.open(Path(folder, "lines"), os.O_RDWR | os.O_CREAT)
+            folder = family.folder(stack)
+            lines = os.open(folder / "lines", os.O_RDWR | os.O_CREAT)
+            stack.callback(os.close, lines)
             root = Root(configuration.settings.store.secret)
             seats = [
-                Seat(number, port, admin_port, root, Path(folder), lines)
+                Seat(number, port, admin_port, root, folder, lines)
                 for number in range(1, server.workers + 1)
             ]
             return _Parent(configuration, reread, seats).run()
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-
-
-def _memory() -> str | None:
-    """Where files are that no disk ever sees, if there is such a place; else among temporary ones.
-    In a container it can be written to, when nothing else can."""
-    shm = "/dev/shm"  # noqa: S108  # the folder inside it is made safely
-    return shm if os.access(shm, os.W_OK | os.X_OK) else None
 
 
 class _Parent:

@@ -19,7 +19,7 @@ from tests.support.plugins import plugin
 from tests.support.raw import Client, chat_body, request
 from tests.support.redis import until
 from tests.support.upstream import chunks
-from tests.support.workers import SHARED, by_worker, samples, workers
+from tests.support.workers import SHARED, by_worker, samples, samples_when, workers
 
 ROUTE = (
     'http_request_method="POST",http_response_status_code="200",http_route="/v1/chat/completions"'
@@ -83,7 +83,7 @@ async def test_a_worker_that_is_killed_takes_only_its_own_streams_and_comes_back
     assert re.findall(r"^(dragoman|admin) ", process.said, re.MULTILINE) == ["dragoman", "admin"]
     for _ in range(10):
         assert await one_request(process) == 200
-    assert (await samples(process))["http_server_active_requests"] == 60
+    await samples_when(process, "http_server_active_requests", 60)
     await process.turns(10)  # they are written: what waits to be would die with its worker
     victim, survivor = workers(process)
     served = by_worker(process, clients)
@@ -91,9 +91,8 @@ async def test_a_worker_that_is_killed_takes_only_its_own_streams_and_comes_back
     victim.kill()
     await process.hears(r"worker 1 was ended by SIGKILL; the next one starts in 1 s")
     assert [await one_request(process) for _ in range(20)] == [200] * 20  # while it is gone
-    left = await samples(process)
+    left = await samples_when(process, SERVED, 30)
     assert left["http_server_active_requests"] == len(served[survivor.pid])
-    assert left[SERVED] == 30
     release.set()
     assert [await ended(client) for client in served[victim.pid]] == [False] * len(
         served[victim.pid]
@@ -102,8 +101,7 @@ async def test_a_worker_that_is_killed_takes_only_its_own_streams_and_comes_back
     await process.hears("worker 1 serves again")
     assert len(workers(process)) == 2
     assert [await one_request(process) for _ in range(20)] == [200] * 20
-    whole = await samples(process)
-    assert whole[SERVED] == 50 + len(served[survivor.pid])
+    whole = await samples_when(process, SERVED, 50 + len(served[survivor.pid]))
     assert whole["dragoman_worker_starts_total"] == 3
     assert process.said.count("was ended by") == 1
     turns = await process.turns(50 + len(served[survivor.pid]))
@@ -115,6 +113,7 @@ async def test_a_worker_that_is_killed_takes_only_its_own_streams_and_comes_back
 async def test_metrics_of_two_workers_are_one_page_in_either_form(streaming):
     process, _, _ = await streaming(0)
     assert [await one_request(process) for _ in range(20)] == [200] * 20
+    await samples_when(process, SERVED, 20)
     for accept in ("text/plain", "application/openmetrics-text; version=1.0.0"):
         found = await samples(process, accept)
         assert found[SERVED] == 20
@@ -166,8 +165,7 @@ async def test_workers_whose_parent_is_killed_finish_what_they_do_and_leave_the_
 ):
     process, clients, release = await streaming(10)
     family = workers(process)
-    maps = [Path(each.path) for each in family[0].memory_maps()]
-    folder = next(path.parent for path in maps if path.suffix == ".db")
+    folder = folder_of(family[0])
     os.kill(process.pid, signal.SIGKILL)
     for port in (process.port, process.admin_port):
         await until(partial(refused, port))
@@ -187,6 +185,23 @@ async def test_workers_whose_parent_is_killed_finish_what_they_do_and_leave_the_
 
 def leaves_nothing(folder):
     return not folder.exists()
+
+
+def folder_of(worker):
+    """Where the metrics of all workers are."""
+    maps = [Path(each.path) for each in worker.memory_maps()]
+    return next(path.parent for path in maps if path.suffix == ".db")
+
+
+async def test_what_is_left_when_all_are_killed_is_removed_at_the_next_start(streaming, serve):
+    living, _, _ = await streaming(0)
+    killed = await serve(SHARED.format(url="http://x/v1"))
+    folders = [folder_of(workers(process)[0]) for process in (killed, living)]
+    await killed.kill()
+    for folder in folders:
+        os.utime(folder, (1, 1))  # they have been there for long
+    await serve(SHARED.format(url="http://x/v1"))
+    assert [leaves_nothing(folder) for folder in folders] == [True, False]
 
 
 async def test_what_keeps_a_worker_from_starting_is_said_once_and_is_exit_2(serve, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import defaultdict
 from typing import TYPE_CHECKING
@@ -41,6 +42,19 @@ def by_worker(process: Process, clients: Sequence[Client]) -> dict[int, list[Cli
             if connection.raddr and connection.raddr.port in at:
                 served[worker.pid].append(at[connection.raddr.port])
     return served
+
+
+async def samples_when(process: Process, name: str, value: float) -> dict[str, float]:
+    """What /metrics says when it says this: an answer is counted after it was sent, and the worker
+    that is asked may be quicker than the one that answered."""
+    found: dict[str, float] = {}
+    try:
+        async with asyncio.timeout(10):
+            while (found := await samples(process)).get(name) != value:
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"{name} is {found.get(name)}, not {value}") from None
+    return found
 
 
 async def samples(process: Process, accept: str = "text/plain") -> dict[str, float]:
