@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ class Admin:
     """Serves every request of the admin listener."""
 
     def __init__(
-        self, metrics: Metrics, ready: Callable[[], str | None], endpoints: Endpoints
+        self, metrics: Metrics, ready: Callable[[], str | None], endpoints: Callable[[], Endpoints]
     ) -> None:
         self._metrics = metrics
         self._ready = ready
@@ -44,15 +45,15 @@ class Admin:
             reason = self._ready()
             return web.Response(status=503 if reason else 200, text=f"{reason or 'ready'}\n")
         if path == "/metrics":
-            return self._exposition(http.headers.get("Accept", ""))
+            return await self._exposition(http.headers.get("Accept", ""))
         return await self._of_plugins(http, path)
 
     async def _of_plugins(self, http: web.BaseRequest, path: str) -> web.StreamResponse:
-        if not path.startswith(OPERATORS) or self._endpoints.route(path) is None:
-            here = ["/healthz", "/readyz", "/metrics", *self._endpoints.below(OPERATORS)]
+        if not path.startswith(OPERATORS) or self._endpoints().route(path) is None:
+            here = ["/healthz", "/readyz", "/metrics", *self._endpoints().below(OPERATORS)]
             return error_answer(NotFound(f"Here are {', '.join(here)}."))
         try:
-            answer = await self._endpoints.answer(http, OPERATOR)
+            answer = await self._endpoints().answer(http, OPERATOR)
         except APIError as error:
             return error_answer(error)
         except Exception as error:
@@ -61,8 +62,7 @@ class Admin:
         await send_whole(http, answer, WRITE_SECONDS)
         return answer
 
-    def _exposition(self, accept: str) -> web.Response:
+    async def _exposition(self, accept: str) -> web.Response:
         generate, content_type = choose_encoder(accept)  # exemplars exist in OpenMetrics only
-        return web.Response(
-            body=generate(self._metrics.registry), headers={"Content-Type": content_type}
-        )
+        body = await asyncio.to_thread(generate, self._metrics.exposed)  # perhaps out of files
+        return web.Response(body=body, headers={"Content-Type": content_type})

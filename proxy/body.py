@@ -26,19 +26,24 @@ class BodyBudget:
     """The bytes of bodies that may be in memory at once."""
 
     def __init__(self, limit: int, metrics: Metrics) -> None:
-        self._limit = limit
-        self._metrics = metrics
+        self.limit = limit
+        self._held = 0
+        self._gauge = metrics.body_bytes
 
     def take(self, size: int) -> None:
         """Overloaded if there is no room."""
-        if self._metrics.body_bytes + size > self._limit:
+        if self._held + size > self.limit:
             raise Overloaded(
                 "Too many long requests at once. Try again soon.", headers={"Retry-After": "1"}
             )
-        self._metrics.body_bytes += size
+        self._hold(size)
 
     def give_back(self, size: int) -> None:
-        self._metrics.body_bytes -= size
+        self._hold(-size)
+
+    def _hold(self, size: int) -> None:
+        self._held += size
+        self._gauge.set(self._held)
 
 
 async def arriving(content: StreamReader, timeout: float) -> AsyncGenerator[bytes, None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ _FLAGS = {
     "--host": ("ADDRESS", "the address that clients reach (127.0.0.1)"),
     "--port": ("PORT", "the port there (8080)"),
     "--admin-port": ("PORT", "the port of /healthz, /readyz and /metrics (8081)"),
+    "--workers": ("N", "how many processes share the port (1)"),
     "--log-level": ("LEVEL", "debug, info, warning or error (info)"),
 }
 _FILE_HELP = "the configuration ($DRAGOMAN_CONFIG, or dragoman.toml if there is one)"
@@ -45,21 +47,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    import logging
-
     given = {flag: getattr(arguments, flag[2:].replace("-", "_")) for flag in _FLAGS}
-    configuration = _load(
-        arguments.config, {flag: text for flag, text in given.items() if text is not None}
-    )
-    logging.basicConfig(
-        level=configuration.settings.server.log_level.upper(),
-        format="%(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,  # stdout is the turn log's
-    )
+    flags = {flag: text for flag, text in given.items() if text is not None}
+    reread = partial(_load, arguments.config, flags)
+    configuration = reread()
     _say(f"warning: {warning}" for warning in configuration.warnings)
-    from . import server
+    if configuration.settings.server.workers > 1:
+        from . import workers
 
-    return server.run(configuration)
+        return workers.run(configuration, reread)
+    from . import serving
+
+    return serving.run(configuration, reread)
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -40,6 +40,7 @@ FLAGS: Mapping[str, Place] = {
     "--host": ("server", "host"),
     "--port": ("server", "port"),
     "--admin-port": ("server", "admin_port"),
+    "--workers": ("server", "workers"),
     "--log-level": ("server", "log_level"),
 }
 

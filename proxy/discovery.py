@@ -17,12 +17,18 @@ from pydantic import BaseModel
 
 from .mistakes import suggestion
 from .plugin import Plugin
+from .stamps import stamp
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import ModuleType
+
+    from .stamps import Stamp
 
 GROUP = "dragoman.plugins"
 _IN_A_FILE = re.compile(r"(?P<file>.*\.py)(?::(?P<name>\w+))?")
+_read: dict[str, Stamp] = {}
+"""The modules of local plugins, and the stamps of their files when they were read."""
 
 
 class NotAPlugin(Exception):
@@ -48,6 +54,12 @@ def find(use: str, folder: Path) -> type[Plugin[Any]]:
     if not isinstance(options, type) or not issubclass(options, BaseModel):
         raise NotAPlugin(f"the Config of {use!r} is not derived from proxy.plugin.Options")
     return found
+
+
+def file_of(use: str, folder: Path) -> Path | None:
+    """The file that `use` names; None if it names an installed plugin."""
+    match = _IN_A_FILE.fullmatch(use)
+    return folder / match["file"] if match else None
 
 
 def installed() -> list[EntryPoint]:
@@ -86,20 +98,32 @@ def _in_file(path: Path, name: str | None) -> Any:
 
 
 def _module(path: Path) -> ModuleType:
-    """Import a file once, by a name that no other module can have."""
+    """Import a file, by a name that no other module can have; again only if it has changed."""
     name = f"dragoman_plugin_{sha256(str(path).encode()).hexdigest()[:16]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    loader = SourceFileLoader(name, str(path))
+    before, now = sys.modules.get(name), stamp(path)
+    if before is not None and _read[name] == now:
+        return before
+    loader = _Source(name, str(path))
     module = module_from_spec(ModuleSpec(name, loader, origin=str(path)))
     module.__file__ = str(path)
     sys.modules[name] = module  # dataclasses and pydantic look their module up
     try:
         loader.exec_module(module)
     except BaseException:
-        del sys.modules[name]
+        if before is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = before
         raise
+    _read[name] = now
     return module
+
+
+class _Source(SourceFileLoader):
+    """Reads the source each time: what is cached of it goes by whole seconds."""
+
+    def path_stats(self, path: str) -> Mapping[str, Any]:
+        raise OSError(path)
 
 
 def _origin(error: BaseException) -> str:

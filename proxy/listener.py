@@ -81,14 +81,14 @@ class Listener(web.Server):
             max_field_size=settings.max_header,
             auto_decompress=False,
         )
-        self._limit = settings.max_connections
+        self.limit = settings.max_connections
 
     def __call__(self) -> web.RequestHandler:
         return Protocol(self, loop=self._loop, **self._kwargs)
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
-        if len(self._connections) > self._limit:
+        if len(self._connections) > self.limit:
             transport.abort()
 
     def finish(self) -> None:

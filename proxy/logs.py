@@ -30,3 +30,9 @@ def start(level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler])
     # A full disk or a closed pipe would have every lost record explained at length.
     logging.raiseExceptions = False
+
+
+def name_worker(number: int) -> None:
+    """Say on each line which of several processes speaks."""
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(logging.Formatter(FORMAT.replace(":", f" [worker {number}]:")))

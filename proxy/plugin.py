@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import ClassVar, Generic, Literal, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -29,6 +29,9 @@ from .services import Services
 from .store import Scripting, Store, StoreUnavailable, Versioned
 from .usage import Report, Usage
 from .wire import ChatRequest, Chunk
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CallNext: TypeAlias = Callable[[ChatRequest], Awaitable[ChatResponse]]
 
@@ -130,7 +133,7 @@ class Plugin(Generic[OptionsT]):
         return await call_next(request)
 
     def endpoints(self) -> Sequence[Endpoint]:
-        """What the plugin answers by itself: asked once, after start()."""
+        """What the plugin answers by itself: asked after start(), and when others come and go."""
         return ()
 
     async def admit(self, forwarded: Forwarded) -> None:
@@ -152,6 +155,12 @@ class Plugin(Generic[OptionsT]):
 
     async def stop(self) -> None:
         """Close what start() opened.  Called in reverse order, also when a later start() failed."""
+
+    @classmethod
+    def files(cls, config: OptionsT) -> Iterable[Path]:  # noqa: ARG003  # as for summary()
+        """The files that start() reads.  When the configuration is read again, a plugin whose
+        options or files have changed is made anew; the others go on as they are."""
+        return ()
 
     @classmethod
     def summary(cls, config: OptionsT) -> str:  # noqa: ARG003  # for those who override it

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import translate
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
@@ -18,13 +19,15 @@ from .layer import Layer
 from .plugin import Plugin
 from .quantities import Seconds
 from .settings import Section
+from .stamps import stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from .config import Draft
     from .document import Place
     from .services import Services
+    from .stamps import Stamp
     from .wire import ChatRequest
 
 M = TypeVar("M", bound=BaseModel)
@@ -82,6 +85,8 @@ class Chosen:
     options: BaseModel
     table: Table
     place: Place
+    files: tuple[tuple[Path, Stamp], ...] = ()
+    """What it is made of besides the configuration, as it was before that was read."""
 
     @property
     def name(self) -> str:
@@ -90,6 +95,10 @@ class Chosen:
     @property
     def shadow(self) -> bool:
         return self.table.mode == "shadow"
+
+    def same_as(self, other: Chosen) -> bool:
+        """Would it be made in the same way, wherever its table stands?"""
+        return replace(self, place=other.place) == other
 
     def summary(self) -> str:
         return self.plugin.summary(self.options)
@@ -123,10 +132,12 @@ def choose(draft: Draft) -> tuple[Chosen, ...]:
 
 
 def build_layers(
-    chosen: Sequence[Chosen], services_for: Callable[[str], Services]
+    chosen: Sequence[Chosen],
+    services_for: Callable[[str], Services],
+    kept: Mapping[str, Layer] = MappingProxyType({}),
 ) -> tuple[Layer, ...]:
-    """Make the plugins, each with the services that its name gets."""
-    return tuple(each.layer(services_for(each.name)) for each in chosen)
+    """Make the plugins, each with the services that its name gets, but for those that are kept."""
+    return tuple(kept.get(each.name) or each.layer(services_for(each.name)) for each in chosen)
 
 
 def predicate(match: Match) -> Callable[[ChatRequest | Forwarded], bool] | None:
@@ -214,7 +225,10 @@ def _paths(request: ChatRequest | Forwarded) -> tuple[str, ...]:
 
 def _choose(draft: Draft, place: Place, given: dict[str, Any]) -> Chosen | None:
     """One table: its class, its common keys, its options.  None if anything is wrong with it."""
-    plugin = _plugin(draft, place, given.get("use"))
+    use = given.get("use")
+    source = discovery.file_of(use, draft.folder) if isinstance(use, str) else None
+    files = [] if source is None else [(source, stamp(source))]
+    plugin = _plugin(draft, place, use)
     defaults = {} if plugin is None else {"timeout": plugin.timeout, "on_error": plugin.on_error}
     common = {key: value for key, value in given.items() if key in COMMON}
     own = {key: value for key, value in given.items() if key not in COMMON}
@@ -222,7 +236,8 @@ def _choose(draft: Draft, place: Place, given: dict[str, Any]) -> Chosen | None:
     options = None if plugin is None else _validated(draft, place, plugin.Config, own, also=COMMON)
     if plugin is None or table is None or options is None:
         return None
-    return Chosen(plugin, options, table, place)
+    files += [(path, stamp(path)) for path in plugin.files(options)]
+    return Chosen(plugin, options, table, place, tuple(files))
 
 
 def _plugin(draft: Draft, place: Place, use: Any) -> type[Plugin[Any]] | None:

@@ -6,6 +6,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from .store.address import Address
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import TypeAlias
@@ -108,6 +110,14 @@ def _one_body_fits(settings: Settings) -> Iterator[Broken]:
         yield places, "is more than server.max_body_in_flight allows for all bodies together"
 
 
+def _workers_share_a_store(settings: Settings) -> Iterator[Broken]:
+    workers, url = settings.server.workers, settings.store.url.get_secret_value()
+    if workers > 1 and Address.parse(url).kind == "memory":
+        advice = "set store.url to a Redis or Valkey, or workers = 1"
+        reason = "memory:// is each process's own, so limits and budgets would count many times"
+        yield (("server", "workers"), ("store", "url")), f"{reason}; {advice}"
+
+
 def _grpc_is_installed(settings: Settings) -> Iterator[Broken]:
     if settings.telemetry.protocol == "grpc":
         try:
@@ -124,5 +134,6 @@ _RULES: tuple[Callable[[Settings], Iterator[Broken]], ...] = (
     _listeners_differ,
     _upstream_is_somebody_else,
     _one_body_fits,
+    _workers_share_a_store,
     _grpc_is_installed,
 )

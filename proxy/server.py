@@ -3,81 +3,83 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import gc
 import logging
-import os
-import resource
-import signal
-import sys
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import TYPE_CHECKING
 
-import uvloop
 from aiohttp import http_parser
 
-from . import logs
+from . import tasks
 from .admin import Admin
-from .admission import Admission
 from .body import BodyBudget
-from .callers import Callers
-from .chain import build
 from .connections import Connections
 from .derive import Root
-from .edge import Edge
-from .endpoints import Endpoints
 from .errors import ConfigError
+from .generation import Generation, House, pace
 from .keys.snapshot import Snapshot
 from .keys.table import KeyTable
 from .listener import Listener
 from .loop_watch import LoopWatch
 from .metering import Meter
-from .pacing import Pacer
-from .passthrough import Passthrough
-from .registry import build_layers
-from .services import Services
-from .settlement import Settlement
-from .startup import startup_lines
+from .ports import not_to_be_had
 from .store import open_store
-from .tasks import Tasks, is_cancellation
 from .telemetry import Telemetry
 from .tokens import Tokenizer
-from .upstream import Upstream
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from aiohttp import web
 
     from .config import Configuration
-    from .layer import Layer
-    from .store import Store
+    from .endpoints import Endpoints
+    from .seat import Seat
+    from .telemetry import Metrics
 
 log = logging.getLogger("dragoman")
 
-STOP_SECONDS = 5.0
-"""How long a plugin's stop() may take."""
+START_SECONDS = 60.0
+"""How long plugins of a configuration that was read again may take to start."""
+
+RETIRE_SECONDS = 600.0
+"""How long a plugin that is gone from the configuration waits for the requests that use it."""
 
 
 class Server:
     """One process of the proxy.  To be made on the event loop that serves."""
 
-    def __init__(self, configuration: Configuration, *, turn_log: int | None = None) -> None:
-        """`turn_log` is a file descriptor to write the turn log to, in place of stdout."""
+    def __init__(
+        self, configuration: Configuration, *, turn_log: int | None = None, seat: Seat | None = None
+    ) -> None:
+        """`turn_log` is a file descriptor to write the turn log to, in place of stdout; `seat` is
+        for one of several processes."""
         settings = configuration.settings
-        self.settings = settings
         self._configuration = configuration
+        self._seat = seat
         self._stack = AsyncExitStack()
-        self._tasks = Tasks()
-        self._root = Root(settings.store.secret)
-        self._telemetry = Telemetry(settings, turn_log=turn_log)
+        self._tasks = tasks.Tasks()
+        self._root = seat.root if seat else Root(settings.store.secret)
+        self._telemetry = Telemetry(settings, turn_log=turn_log, seat=seat)
         self._tokens = Tokenizer(encodings=settings.tokens.encodings)
         self._connections = Connections(settings.upstream)
-        self._meter = Meter(self._tokens, self._telemetry.metrics, str(settings.upstream.base_url))
+        self._budget = BodyBudget(settings.server.max_body_in_flight, self._telemetry.metrics)
+        self._house: House | None = None
         self._stored: Snapshot | None = None
-        self._edge: Edge | None = None
+        self._generations: list[Generation] = []
+        """The newest is the last; those before it have requests that are not at their end."""
+        self._retiring: set[asyncio.Task[None]] = set()
         self._not_ready: str | None = "starting"
         self._sockets: list[asyncio.Server] = []
-        self._api: Listener | None = None
+        self._listeners: list[Listener] = []
+
+    @property
+    def configuration(self) -> Configuration:
+        """What requests that begin now are served by."""
+        return self._configuration
+
+    @property
+    def metrics(self) -> Metrics:
+        return self._telemetry.metrics
 
     # ---- start
 
@@ -92,11 +94,10 @@ class Server:
         self._not_ready = None
 
     async def _build(self) -> None:
-        settings, telemetry = self.settings, self._telemetry
+        settings, telemetry = self._configuration.settings, self._telemetry
         await telemetry.start()
         self._stack.push_async_callback(telemetry.close)
         self._stack.callback(self._tokens.close)
-        self._connections.propagate = settings.telemetry.propagate_upstream
         await self._connections.start()
         self._stack.push_async_callback(self._connections.close)
         if settings.tokens.preload:
@@ -107,74 +108,53 @@ class Server:
             self._stored = Snapshot(KeyTable(store), telemetry.metrics)
             self._stack.push_async_callback(self._stored.stop)
             await self._stored.start()
-        if settings.upstream.pace.requests is not None:
-            self._connections.pacer = Pacer(settings.upstream, store, telemetry.metrics)
-        layers = build_layers(self._configuration.plugins, partial(self._services, store))
-        for layer in layers:
-            self._stack.push_async_callback(_stop, layer)
-            await _start(layer)
-        upstream = Upstream(
-            self._connections,
-            settings.upstream,
-            transparent=not layers,
-            count=settings.telemetry.estimate_usage,
-            capture=telemetry.captures_content,
+        pace(self._connections, settings.upstream, store, telemetry.metrics)
+        self._house = House(
+            telemetry=telemetry,
+            tokens=self._tokens,
+            meter=Meter(self._tokens, telemetry.metrics, str(settings.upstream.base_url)),
+            tasks=self._tasks,
+            root=self._root,
+            store=store,
+            stored=self._stored,
+            budget=self._budget,
+            connections=self._connections,
         )
-        bodies = BodyBudget(settings.server.max_body_in_flight, telemetry.metrics)
-        endpoints = Endpoints((e for layer in layers for e in layer.plugin.endpoints()), bodies)
-        self._edge = Edge(
-            settings.server,
-            Callers(
-                settings.keys,
-                ours_only=settings.upstream.api_key is not None,
-                secret=self._root.secret("callers"),
-                stored=self._stored,
-            ),
-            build(layers, upstream, self._meter.local),
-            Passthrough(
-                self._connections, settings.server, telemetry.metrics, Admission(layers), bodies
-            ),
-            endpoints,
-            telemetry,
-            Settlement(settings, self._meter, self._tasks, telemetry),
-            bodies,
-            transparent=not layers,
-        )
-        self._api = Listener(self._edge, settings.server)
+        generation = Generation(self._configuration, self._house)
+        await generation.start()
+        self._generations.append(generation)
+        self._stack.push_async_callback(self._close_newest)
         watch = LoopWatch(telemetry.metrics.loop_lag)
         self._stack.callback(watch.stop)
-        await self._listen(self._api, settings.server.host, settings.server.port)
-        admin = Listener(Admin(telemetry.metrics, self._why_not_ready, endpoints), settings.server)
-        await self._listen(admin, settings.server.admin_host, settings.server.admin_port)
+        server, seat = settings.server, self._seat
+        api = Listener(self._handle, server)
+        await self._listen(api, server.host, seat.port if seat else server.port)
+        admin = Listener(Admin(telemetry.metrics, self._why_not_ready, self._endpoints), server)
+        await self._listen(admin, server.admin_host, seat.admin_port if seat else server.admin_port)
         self._stack.push_async_callback(admin.shutdown, 1)
 
     def _why_not_ready(self) -> str | None:
-        if self._stored and not self._stored.is_ready and not self.settings.keys:
+        if self._stored and not self._stored.is_ready and not self._configuration.settings.keys:
             return self._not_ready or "keys unavailable"
         return self._not_ready
 
-    def _services(self, store: Store, name: str) -> Services:
-        return Services.of(
-            name,
-            tokens=self._tokens,
-            http=self._connections.session,
-            store=store,
-            telemetry=self._telemetry,
-            tasks=self._tasks,
-            upstream=str(self.settings.upstream.base_url),
-            root=self._root,
-        )
+    def _endpoints(self) -> Endpoints:
+        return self._generations[-1].endpoints
 
-    async def _listen(self, listener: web.Server, host: str, port: int) -> None:
+    def _handle(self, http: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+        return self._generations[-1].edge(http)
+
+    async def _listen(self, listener: Listener, host: str, port: int) -> None:
         loop = asyncio.get_running_loop()
+        shared = self._seat is not None
         try:
-            server = await loop.create_server(listener, host, port, backlog=4096)
+            server = await loop.create_server(
+                listener, host, port, backlog=4096, reuse_port=shared or None
+            )
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            if error.errno == errno.EADDRINUSE:
-                reason += "; is another proxy running?"
-            raise ConfigError([f"cannot listen on {host}:{port}: {reason}"]) from error
+            raise not_to_be_had(host, port, error) from error
         self._sockets.append(server)
+        self._listeners.append(listener)
 
     @property
     def port(self) -> int:
@@ -185,99 +165,95 @@ class Server:
     def admin_port(self) -> int:
         return int(self._sockets[1].sockets[0].getsockname()[1])
 
+    # ---- another configuration
+
+    async def adopt(self, configuration: Configuration) -> None:
+        """Serve the requests that begin from now on by another configuration, of which what only
+        a start can change is as it was.  ConfigError if a plugin cannot start: nothing changes."""
+        assert self._house is not None
+        old = self._generations[-1]
+        new = Generation(configuration, self._house, old)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await new.start()
+        except TimeoutError:
+            raise ConfigError([f"plugins did not start within {START_SECONDS:g} s"]) from None
+        self._configuration = configuration
+        self._generations.append(new)
+        settings = configuration.settings.server
+        self._budget.limit = settings.max_body_in_flight
+        for listener in self._listeners:
+            listener.limit = settings.max_connections
+        retiring = tasks.start(self._retire(old, new), name="plugins that are gone")
+        self._retiring.add(retiring)
+        retiring.add_done_callback(self._retiring.discard)
+
+    async def _retire(self, old: Generation, new: Generation) -> None:
+        """Stop what the newer generation does without, when the last request that uses it ended."""
+        try:
+            async with asyncio.timeout(RETIRE_SECONDS):
+                # What is shared with still older ones is in use while they are.
+                for generation in self._generations[: self._generations.index(new)]:
+                    await generation.ended()
+                await self._tasks.settle(RETIRE_SECONDS)
+        except TimeoutError:
+            log.warning("plugins that are gone are stopped, although requests still use them")
+        finally:
+            await old.close(new)
+            self._generations.remove(old)
+
+    async def _close_newest(self) -> None:
+        await self._generations[-1].close()
+
     # ---- stop
 
-    async def stop(self) -> None:
-        """Drain: say so, stop accepting, let answers finish, cut off the rest, settle, close."""
-        settings, edge = self.settings.server, self._edge
+    async def stop(self, *, abandoned: bool = False) -> None:
+        """Drain: say so, stop accepting, let answers finish, cut off the rest, settle, close.
+
+        Who is `abandoned` by the process that started it leaves both ports to its successor at
+        once.
+        """
+        settings = self._configuration.settings.server
         self._not_ready = "draining"
-        await asyncio.sleep(settings.grace)
+        if abandoned:
+            self._sockets[-1].close()
+        else:
+            await asyncio.sleep(settings.grace)
         if self._sockets:
             self._sockets[0].close()
-        if self._api is not None and edge is not None:
-            self._api.finish()
-            running = len(edge.active)
-            await _until_empty(edge.active, settings.drain)
-            cut_off = len(edge.active)
-            edge.stopping = True
-            for task in list(edge.active):
-                task.cancel()
-            await _until_empty(edge.active, 2)
-            await self._api.shutdown(0.1)
-            if running:
-                log.info("drained %d exchanges, cut off %d", running - cut_off, cut_off)
+        if self._listeners:
+            await self._drain(self._listeners[0], settings.drain)
         await self._tasks.drain(5)
+        for retiring in list(self._retiring):
+            retiring.cancel()
+            await asyncio.wait([retiring])
         if len(self._sockets) > 1:
             self._sockets[1].close()
         await self._stack.aclose()
 
+    async def _drain(self, api: Listener, seconds: float) -> None:
+        edges = [generation.edge for generation in self._generations]
+        api.finish()
+        active = {task for edge in edges for task in edge.active}
+        running = len(active)
+        await _until_empty(active, seconds)
+        cut_off = {task for edge in edges for task in edge.active}
+        for edge in edges:
+            edge.stopping = True
+        for task in cut_off:
+            task.cancel()
+        await _until_empty(cut_off, 2)
+        await api.shutdown(0.1)
+        if running:
+            log.info("drained %d exchanges, cut off %d", running - len(cut_off), len(cut_off))
+
 
 async def _until_empty(active: set[asyncio.Task[object]], seconds: float) -> None:
     if active:
-        await asyncio.wait(list(active), timeout=seconds)
-
-
-async def _start(layer: Layer) -> None:
-    try:
-        await layer.plugin.start()
-    except ConfigError:
-        raise
-    except Exception as error:
-        log.exception("plugin %s cannot start", layer.name)
-        reason = f"{type(error).__name__}: {error}"
-        raise ConfigError([f"plugin {layer.name} cannot start: {reason}"]) from error
-
-
-async def _stop(layer: Layer) -> None:
-    """Stop a plugin; if it fails, the others are still to be stopped."""
-    try:
-        async with asyncio.timeout(STOP_SECONDS):
-            await layer.plugin.stop()
-    except BaseException as error:
-        if is_cancellation(error):
-            raise
-        log.exception("plugin %s did not stop: %s", layer.name, type(error).__name__)
+        await asyncio.wait(active, timeout=seconds)
 
 
 def _check_parser() -> None:
     # The pure Python parser takes bytes after `Upgrade` for a second request, among other things.
     if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
         raise ConfigError(["aiohttp's C parser is missing; without it this is not safe to run"])
-
-
-def run(configuration: Configuration) -> int:
-    """Serve until SIGTERM or SIGINT; a second one exits at once.  Returns the exit code."""
-    logs.start(configuration.settings.server.log_level)
-    _raise_file_limit()
-    try:
-        uvloop.run(_serve(configuration))
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
-
-
-async def _serve(configuration: Configuration) -> None:
-    server = Server(configuration)
-    stop = asyncio.Event()
-
-    def asked_to_stop() -> None:
-        if stop.is_set():
-            os._exit(1)
-        stop.set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked_to_stop)
-    await server.start()
-    gc.freeze()  # what is there now stays: the collector need not look at it again
-    for line in startup_lines(configuration, port=server.port, admin_port=server.admin_port):
-        print(line, file=sys.stderr, flush=True)
-    await stop.wait()
-    await server.stop()
-
-
-def _raise_file_limit() -> None:
-    """Every connection is a file, and the soft limit is often 1,024."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -132,6 +132,14 @@ class Server(Section):
     admin_port: Port = 8081
     """0 takes any free one."""
 
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """How many processes share the port; more than one need a store that they share, too.  The
+    limits here are those of each."""
+
+    watch_config: bool = False
+    """Read the configuration again whenever its file changes, or one that a plugin has read.
+    SIGHUP asks for it once."""
+
     allow_anonymous: bool = False
     """Serve clients without a key of ours although `upstream.api_key` is set and `host` is no
     loopback address.  Whoever reaches the port then spends the upstream's money."""

@@ -55,7 +55,10 @@ def startup_lines(
     if (store := Address.parse(settings.store.url.get_secret_value())).kind != "memory":
         lines.append(f"store {store}{', with keys of clients' if settings.store.keys else ''}")
         if settings.store.secret is None:
-            lines.append("store.secret is not set: other processes cannot use what this one stores")
+            what = "these workers store" if server.workers > 1 else "this one stores"
+            lines.append(f"store.secret is not set: other processes cannot use what {what}")
+    if server.workers > 1:
+        lines.append(f"{server.workers} workers")
     lines.append(_traces(settings, environ))
     lines.append(f"admin {admin}/healthz /readyz /metrics")
     blind = [

@@ -56,6 +56,14 @@ class Tasks:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("task %s failed: %s", task.get_name(), type(error).__name__, exc_info=error)
 
+    async def settle(self, seconds: float) -> None:
+        """Wait for what is under way now, and for what that has begun by its end."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        for _ in range(2):
+            if self._running:
+                await asyncio.wait(set(self._running), timeout=max(0.0, deadline - loop.time()))
+
     async def drain(self, seconds: float) -> None:
         """Wait for what is under way and what that begins; cancel what has not ended by then."""
         loop = asyncio.get_running_loop()

@@ -17,6 +17,9 @@ from .rules import Rules
 from .verdicts import CLEAN
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
     from proxy.plugin import CallNext, ChatRequest, ChatResponse, Services
 
     from .options import Stage
@@ -57,6 +60,10 @@ class Moderation(Plugin[ModerationOptions]):
         await self._classifiers.stop()
         if self._api is not None:
             await self._api.stop()
+
+    @classmethod
+    def files(cls, config: ModerationOptions) -> Iterable[Path]:
+        return [file for each in config.lists for file in each.files]
 
     @classmethod
     def summary(cls, config: ModerationOptions) -> str:

@@ -41,7 +41,7 @@ class Snapshot:
         """Has the table ever been read?"""
         self._clock = asyncio.get_running_loop().time
         self._current = self._clock()
-        metrics.keys_stale = self.stale
+        self._gauge = metrics.keys_stale
         self._troubled = False
         self._throttle = Throttle()
         self._refreshing: asyncio.Task[None] | None = None
@@ -84,6 +84,7 @@ class Snapshot:
             try:
                 await self.refresh()
                 await self._note_uses()
+                self._gauge.set(self.stale())
             except Exception:  # it has to go on: nobody else hears of revocations
                 log.exception("the keys were not read")
 

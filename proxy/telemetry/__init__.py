@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
     from proxy.exchange import Exchange, Mark, Trace
+    from proxy.seat import Seat
     from proxy.settings import Settings
     from proxy.settings import Telemetry as TelemetrySettings
 
@@ -56,10 +57,17 @@ def parent_for_plugin(trace: Trace | None, mark: Mark) -> AbstractContextManager
 class Telemetry:
     """Traces, turn log and metrics of one process."""
 
-    def __init__(self, settings: Settings, *, turn_log: int | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, turn_log: int | None = None, seat: Seat | None = None
+    ) -> None:
         self._settings = settings
         self._turn_log = turn_log
-        self.metrics = Metrics(settings.upstream.provider, semconv=settings.telemetry.semconv)
+        self._seat = seat
+        self.metrics = Metrics(
+            settings.upstream.provider,
+            semconv=settings.telemetry.semconv,
+            shared=seat.metrics if seat else None,
+        )
         self._tracing: Tracing | None = None
         self._turns: TurnLog | None = None
 
@@ -67,7 +75,8 @@ class Telemetry:
         """Open what has threads and sockets: in the process that serves, on its event loop."""
         settings = self._settings.telemetry
         if settings.turn_log:
-            self._turns = TurnLog(self.metrics.log_lines_lost.inc, self._turn_log)
+            lock = self._seat.lines if self._seat else None
+            self._turns = TurnLog(self.metrics.log_lines_lost.inc, self._turn_log, lock)
         if exporting(settings):
             self._tracing = await asyncio.to_thread(self._open_tracing)
 
@@ -83,7 +92,8 @@ class Telemetry:
             port=parts.port or (443 if parts.scheme == "https" else 80),
             base_url=base_url,
         )
-        return Tracing(self._settings.telemetry, attributes, self.metrics.spans)
+        worker = self._seat.number if self._seat else None
+        return Tracing(self._settings.telemetry, attributes, self.metrics.spans, worker)
 
     @property
     def captures_content(self) -> bool:
@@ -99,7 +109,7 @@ class Telemetry:
 
     def begin(self, exchange: Exchange, http: web.BaseRequest) -> None:
         """An exchange begins: give it its place in a trace."""
-        self.metrics.active += 1
+        self.metrics.active.inc()
         if self._tracing is not None:
             self._tracing.begin(exchange, http.headers)
             if exchange.trace is not None and exchange.trace.sampled:
@@ -110,7 +120,7 @@ class Telemetry:
 
     def finish(self, exchange: Exchange, seconds: float) -> None:
         """An exchange has ended, and all that is to be known about it is known."""
-        self.metrics.active -= 1
+        self.metrics.active.dec()
         try:
             self.metrics.observe(exchange, seconds, error_type(exchange))
             is_turn = exchange.is_chat or exchange.facts.usage is not None

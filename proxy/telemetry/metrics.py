@@ -6,7 +6,7 @@ Buckets are those of the conventions, with longer ones where a reasoning model n
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from prometheus_client import (
     CollectorRegistry,
@@ -18,8 +18,11 @@ from prometheus_client import (
 
 from proxy import __version__
 
+from .shared import of_all
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+    from pathlib import Path
 
     from proxy.exchange import Attempt, Exchange, Mark
     from proxy.usage import Usage
@@ -43,15 +46,23 @@ MAX_MODELS = 100
 class Metrics:
     """All metrics of one process."""
 
-    def __init__(self, provider: str, *, models: Sequence[str] = (), semconv: str = "1.41") -> None:
+    def __init__(
+        self,
+        provider: str,
+        *,
+        models: Sequence[str] = (),
+        semconv: str = "1.41",
+        shared: Path | None = None,
+    ) -> None:
+        """`shared` is the folder of `proxy.telemetry.shared`, where there are several processes."""
         self.registry = CollectorRegistry()
+        self.exposed = of_all(shared) if shared else self.registry
+        """What /metrics shows: of all processes, if there are several."""
+        self._exemplar = _no_exemplar if shared else _exemplar
         self._provider = provider
         self._models = set(models)
         # A metric with its labels: labels() costs more than what is done with it.
         self._bound = cache(_bound)
-        self.active = 0
-        self.body_bytes = 0
-        self.keys_stale: Callable[[], float] = lambda: 0.0
         self._made: dict[str, Counter | Histogram] = {}
 
         def histogram(
@@ -68,7 +79,7 @@ class Metrics:
             ("http_request_method", "http_route", "http_response_status_code"),
             (*_HTTP, 30, 60, 120, 300, 600),
         )
-        self._gauge("http_server_active_requests", "Requests under way.", lambda: self.active)
+        self.active = self._gauge("http_server_active_requests", "Requests under way.")
         self.server_duration = histogram(
             "gen_ai_server_request_duration_seconds",
             "Chat completions as their clients saw them.",
@@ -168,22 +179,39 @@ class Metrics:
         self.log_lines_lost = counter(
             "dragoman_turn_log_lines_lost", "Turn log lines that stdout did not take in time.", ()
         )
-        self._gauge(
-            "dragoman_body_bytes_in_flight",
-            "Bytes of chat completion bodies held in memory.",
-            lambda: self.body_bytes,
+        self.body_bytes = self._gauge(
+            "dragoman_body_bytes_in_flight", "Bytes of chat completion bodies held in memory."
         )
-        self._gauge(
+        self.keys_stale = self._gauge(
             "dragoman_keys_stale_seconds",
-            "For how long the store has not confirmed the keys that this process goes by.",
-            lambda: self.keys_stale(),  # noqa: PLW0108  # it is set later
+            "For how long the store has not confirmed the keys that a process goes by; the longest.",
+            among="livemax",
         )
-        Gauge(
-            "dragoman_build_info", "Always 1.", ("version", "semconv"), registry=self.registry
+        self.reloads = counter(
+            "dragoman_config_reloads",
+            "Times a process has read the configuration again: loaded, refused.",
+            ("outcome",),
+        )
+        self.loaded = self._gauge(
+            "dragoman_config_loaded_timestamp_seconds",
+            "When the configuration in use was read; of several processes, the oldest.",
+            among="livemin",
+        )
+        self.loaded.set_to_current_time()
+        counter("dragoman_worker_starts", "Processes that have begun to serve.", ()).inc()
+        self._gauge(
+            "dragoman_build_info", "Always 1.", ("version", "semconv"), among="livemax"
         ).labels(__version__, semconv).set(1)
 
-    def _gauge(self, name: str, documentation: str, read: Callable[[], float]) -> None:
-        Gauge(name, documentation, registry=self.registry).set_function(read)
+    def _gauge(
+        self,
+        name: str,
+        documentation: str,
+        labels: Sequence[str] = (),
+        among: Literal["livesum", "livemin", "livemax"] = "livesum",
+    ) -> Gauge:
+        """`among` is what becomes of the values of several processes."""
+        return Gauge(name, documentation, labels, registry=self.registry, multiprocess_mode=among)
 
     # ---- for plugins
 
@@ -211,7 +239,7 @@ class Metrics:
     def observe(self, exchange: Exchange, seconds: float, error_type: str) -> None:
         """An exchange has ended, and its tokens are known."""
         method = exchange.method if exchange.method in _METHODS else "_OTHER"
-        exemplar = _exemplar(exchange)
+        exemplar = self._exemplar(exchange)
         duration = self._bound(self.http_duration, method, exchange.route, str(exchange.status))
         duration.observe(seconds, exemplar)
         for attempt in exchange.attempts:
@@ -230,7 +258,7 @@ class Metrics:
     def _observe_chat(
         self, exchange: Exchange, seconds: float, model: str, error_type: str
     ) -> None:
-        gen_ai, exemplar = ("chat", self._provider, model), _exemplar(exchange)
+        gen_ai, exemplar = ("chat", self._provider, model), self._exemplar(exchange)
         self._bound(self.server_duration, *gen_ai, error_type).observe(seconds, exemplar)
         overhead = max(0.0, seconds - exchange.upstream_seconds)
         self._bound(self.overhead, "true" if exchange.stream else "false").observe(overhead)
@@ -308,3 +336,7 @@ def _attempt_outcome(attempt: Attempt) -> str:
 def _exemplar(exchange: Exchange) -> dict[str, str] | None:
     trace = exchange.trace
     return {"trace_id": f"{trace.trace_id:032x}"} if trace is not None and trace.sampled else None
+
+
+def _no_exemplar(exchange: Exchange) -> None:  # in the place of _exemplar
+    """Files hold none."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import context as otel_context
 from opentelemetry import trace as api
 from opentelemetry.sdk.resources import (
+    SERVICE_INSTANCE_ID,
     SERVICE_NAME,
     SERVICE_VERSION,
     OTELResourceDetector,
@@ -58,12 +59,20 @@ _said = Throttle()
 class Tracing:
     """Makes the spans of exchanges and sends them to a collector.  Not to be made before a fork."""
 
-    def __init__(self, settings: Telemetry, attributes: SpanAttributes, counted: Counter) -> None:
+    def __init__(
+        self,
+        settings: Telemetry,
+        attributes: SpanAttributes,
+        counted: Counter,
+        worker: int | None = None,
+    ) -> None:
         self._settings = settings
         self._attributes = attributes
         self._exporter = _Counting(_exporter(settings), counted)
         _quieten()
-        self._provider = TracerProvider(resource=_resource(settings), shutdown_on_exit=False)
+        self._provider = TracerProvider(
+            resource=_resource(settings, worker), shutdown_on_exit=False
+        )
         self._processor = BatchSpanProcessor(self._exporter)
         self._provider.add_span_processor(self._processor)
         self._room = int(os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE") or 2048)
@@ -267,10 +276,14 @@ def _links(trace: Trace) -> tuple[api.Link, ...]:
     return (api.Link(api.SpanContext(*trace.linked, is_remote=True)),)
 
 
-def _resource(settings: Telemetry) -> Resource:
-    """Ours, where the standard variables do not say otherwise."""
+def _resource(settings: Telemetry, worker: int | None) -> Resource:
+    """Ours, where the standard variables do not say otherwise.  An instance is one process: where
+    the variables name one for all workers, each gets its number behind that."""
     ours = {SERVICE_NAME: settings.service_name, SERVICE_VERSION: __version__}
-    return Resource.create(ours).merge(OTELResourceDetector().detect())
+    given = OTELResourceDetector().detect()
+    if worker is not None and (instance := given.attributes.get(SERVICE_INSTANCE_ID)):
+        given = given.merge(Resource({SERVICE_INSTANCE_ID: f"{instance}-{worker}"}))
+    return Resource.create(ours).merge(given)
 
 
 def _exporter(settings: Telemetry) -> SpanExporter:

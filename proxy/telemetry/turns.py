@@ -4,6 +4,7 @@ have used tokens.  No content, no key."""
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import select
 import sys
@@ -114,10 +115,15 @@ def _to_the_second(seconds: int) -> str:
 class TurnLog:
     """Writes lines, but only as fast as stdout takes them: a reader who stops stops no request.
 
-    A pipe that polls as writable has room for PIPE_BUF bytes; so many are written at a time.
+    A pipe that polls as writable has room for PIPE_BUF bytes; so many are written at a time.  Where
+    several processes write, a line that is longer needs them to wait for its end: `lock` is a file
+    of which one of them at a time may have the lock.
     """
 
-    def __init__(self, lost: Callable[[], None], fileno: int | None = None) -> None:
+    def __init__(
+        self, lost: Callable[[], None], fileno: int | None = None, lock: int | None = None
+    ) -> None:
+        self._lock = lock
         self._fileno = sys.stdout.fileno() if fileno is None else fileno
         self._lost = lost
         self._waiting: deque[bytes] = deque()
@@ -140,15 +146,33 @@ class TurnLog:
         """Write what stdout takes; come back later for the rest."""
         self._timer = None
         try:
-            while (data := self._rest or self._next()) and self._poll.poll(0):
+            while (data := self._rest or self._next()) and self._may_write():
                 self._rest = data[os.write(self._fileno, data[: select.PIPE_BUF]) :]
+                if not self._rest:
+                    self._let_others()
         except OSError:  # nobody reads any more
             self._rest = b""
+            self._let_others()
         else:
             if data:
                 self._rest = data
                 loop = asyncio.get_running_loop()
                 self._timer = loop.call_later(BATCH_SECONDS, self._write)
+
+    def _may_write(self) -> bool:
+        """Is there room, and nobody else in the middle of a line?"""
+        if not self._poll.poll(0):
+            return False
+        if self._lock is not None:
+            try:
+                fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return True
+
+    def _let_others(self) -> None:
+        if self._lock is not None:
+            fcntl.lockf(self._lock, fcntl.LOCK_UN)
 
     def _next(self) -> bytes:
         """As many of the waiting lines as fit into one write, but at least one."""

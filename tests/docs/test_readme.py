@@ -66,7 +66,9 @@ def test_what_it_links_to_is_there():
         assert target.startswith("http") or (ROOT / target).exists(), target
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/plugins.md", "SECURITY.md", "CHANGELOG.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/plugins.md", "docs/operations.md", "SECURITY.md", "CHANGELOG.md"]
+)
 def test_the_commands_and_settings_that_are_named_exist(page):
     text = (ROOT / page).read_text()
     cli = (ROOT / "proxy" / "cli.py").read_text()

@@ -14,6 +14,7 @@ import pytest
 from tests.support.proxy import start_proxy
 from tests.support.raw import Client, admin, chat_body, request
 from tests.support.redis import behind_sentinel, cluster, running, until
+from tests.support.workers import SHARED, by_worker, workers
 
 STORE = """
 store.url = "{url}"
@@ -296,3 +297,43 @@ async def fallbacks(proxy):
     lines = (await admin(proxy, "/metrics")).body.decode().splitlines()
     start = 'dragoman_rate_limit_decisions_total{buckets="fallback"'
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(start))
+
+
+@pytest.mark.slow
+async def test_places_that_a_killed_worker_held_are_free_when_their_leases_end(
+    serve, upstream, redis
+):
+    async def silent(call):
+        await call.start_stream()
+        await call.wait_closed(100)
+
+    up = await upstream(silent)
+    toml = SHARED.format(url=up.url).replace("redis://127.0.0.1:1", redis.url)
+    process = await serve(
+        toml + '[[plugins]]\nuse = "rate_limit"\n' + limit(concurrent=8, per="global")
+    )
+
+    async def hold(stack):
+        """A stream that takes a place, or None if none is free."""
+        client = await stack.enter_async_context(await process.connect())
+        await client.send(request(chat_body(stream=True)))
+        return client if (await client.head()).status == 200 else None
+
+    async with AsyncExitStack() as stack:
+        holding = [await hold(stack) for _ in range(8)]
+        assert None not in holding
+        assert await hold(stack) is None
+        served = by_worker(process, holding)
+        victim = min(workers(process), key=lambda worker: len(served[worker.pid]))
+        victim.kill()
+        killed = time.monotonic()
+        await process.hears("was ended by SIGKILL")
+        assert await hold(stack) is None  # nobody can know yet that it will not come back
+        places = len(served[victim.pid])
+        found = 0
+        while found < places:
+            found += await hold(stack) is not None
+            assert time.monotonic() - killed < 75
+            await asyncio.sleep(0.5)
+        assert time.monotonic() - killed > 30  # at least two renewals of the others'
+        assert await hold(stack) is None

@@ -238,10 +238,12 @@ async def test_our_own_key_turns_up_nowhere(proxy, upstream, collector, caplog):
     said += repr(await running.turns(len(ENDINGS)))
     said += (await admin(running, "/metrics")).body.decode()
     await running.stop()
-    said += caplog.text + repr(collector.spans) + repr(running.server.settings)
+    said += caplog.text + repr(collector.spans) + repr(running.server.configuration.settings)
     for secret in ("sk-CANARY-upstream", CLIENT_KEY):
         assert secret not in said
-        assert fingerprint(secret) not in said.replace(repr(running.server.settings), "")
+        assert fingerprint(secret) not in said.replace(
+            repr(running.server.configuration.settings), ""
+        )
 
 
 async def test_what_a_client_says_of_itself_is_not_answered_to_another(proxy, upstream):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -72,6 +74,31 @@ def taken_port() -> Iterator[int]:
 
 
 # ---- serve
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_it_ends_with_the_terminal_that_it_was_started_from(workers: int) -> None:
+    store = '[store]\nurl = "redis://127.0.0.1:1"\n'
+    ports = f"[server]\nport = 0\nadmin_port = 0\nworkers = {workers}\n"
+    Path("dragoman.toml").write_text(CONFIG + ports + store)
+    ours, theirs = os.openpty()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "proxy"],
+        stdin=theirs,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  # it is one call
+        env={**ENVIRON, "PYTHONPATH": str(ROOT)},
+    )
+    os.close(theirs)
+    with server:
+        assert server.stderr is not None
+        assert any(line.startswith("admin ") for line in server.stderr)
+        server.send_signal(signal.SIGHUP)
+        assert any("nothing has changed" in line for line in server.stderr)
+        os.close(ours)
+        assert server.wait(30) == 0
 
 
 @pytest.mark.parametrize(

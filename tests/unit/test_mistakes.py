@@ -160,6 +160,13 @@ add [[keys]] (dragoman keys new), or set server.allow_anonymous = true
         server.max_body = "1 GB"
         #! 2: server.max_body: is more than server.max_body_in_flight allows for all bodies together
         """,
+    "workers with a store each": """\
+        upstream.base_url = "http://127.0.0.1:1/v1"
+        [server]
+        workers = 2
+        #! 3: server.workers: memory:// is each process's own, so limits and budgets would count \
+many times; set store.url to a Redis or Valkey, or workers = 1
+        """,
     "nothing about what depends on a mistake": """\
         [upstream]
         base_url = "http://127.0.0.1:1/v1"
