@@ -83,8 +83,8 @@ class Snapshot:
             await asyncio.sleep(REFRESH)
             try:
                 await self.refresh()
-                await self._note_uses()
                 self._gauge.set(self.stale())
+                await self._note_uses()
             except Exception:  # it has to go on: nobody else hears of revocations
                 log.exception("the keys were not read")
 
