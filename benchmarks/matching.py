@@ -272,8 +272,9 @@ def semantic(embedder: str, folder: Path) -> None:
         questions = [row["b"] for row in data[:200]]
     if embedder == "minilm" and (folder / CLINC150).exists():
         data = rows(folder / CLINC150)
+        domains = msgspec.json.decode((folder / DOMAINS).read_bytes())
         for aliases in (5, 20):
-            scores = halves_of_clinc150(meaning, data, folder / DOMAINS, aliases=aliases)
+            scores = halves_of_clinc150(meaning, data, domains, aliases=aliases)
             outside = scores.pop("out of scope")
             for name, score in scores.items():
                 print(f"  CLINC150, {aliases} aliases, without other {name}: {score}")

@@ -7,7 +7,6 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 
 from plugins.faq_cache.deciding import decided
@@ -22,7 +21,6 @@ from .matching import NOW, Score, all_pairs, ask, index
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from plugins.faq_cache.entries import Entry
     from plugins.faq_cache.matching import Index
@@ -74,11 +72,15 @@ def selections(domains: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, set[
 
 
 def clinc150(
-    meaning: Meaning, data: Sequence[Mapping[str, Any]], domains: Path, *, aliases: int
+    meaning: Meaning,
+    data: Sequence[Mapping[str, Any]],
+    domains: Mapping[str, Sequence[str]],
+    *,
+    aliases: int,
 ) -> dict[str, Score]:
     """Half of the intents as a FAQ; what is asked of the others must not be answered."""
     scores = {name: Score() for name in ("sisters", "domains", "out of scope")}
-    for name, covered in selections(msgspec.json.decode(domains.read_bytes())):
+    for name, covered in selections(domains):
         phrases: dict[str, list[str]] = {}
         for row in data:
             if row["s"] == "alias" and row["n"] < aliases and row["i"] in covered:

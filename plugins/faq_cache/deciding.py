@@ -46,7 +46,7 @@ def decided(
     rest = neighbours[-1].cosine if len(neighbours) == NEAREST else -1.0
     second = fits[1].cosine if len(fits) > 1 else rest
     needed = best.needed(asked)
-    objection = _objection(best, best.cosine - second < margin, needed, asked, index)
+    objection = _objection(best, best.cosine - second - margin, needed, asked, index)
     tell(
         f"semantic: {best.entry.id!r} asks {best.question.text!r}, cosine {best.cosine:.3f} of "
         f"{needed:.3f}, the next {second:.3f}: {objection or 'accepted'}"
@@ -56,14 +56,12 @@ def decided(
     return Found(decision, best, needed)
 
 
-def _objection(
-    best: Neighbour, has_rival: bool, needed: float, asked: Question, index: Index
-) -> str:
+def _objection(best: Neighbour, ahead: float, needed: float, asked: Question, index: Index) -> str:
     """What speaks against the nearest entry; empty if nothing does."""
     entry = best.entry
     tests: tuple[tuple[str, Callable[[], bool]], ...] = (
         ("cosine", lambda: best.cosine < needed),
-        ("margin", lambda: has_rival),
+        ("margin", lambda: ahead < 0),
         ("negative", lambda: best.negative >= best.cosine),
         ("negative", lambda: any(same(asked, each) for each in index.negatives(entry))),
         ("must", lambda: missing(entry, asked) is not None),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from itertools import groupby, pairwise
+from itertools import groupby, pairwise, product
 from typing import TYPE_CHECKING
 
 from .question import Question
@@ -44,6 +44,8 @@ _ONE_WAY = re.compile(_any(_CHINESE["one_way"]))
 _OPINION = re.compile(r"(?:怎么样|怎么|如何)$")
 _MENTIONED = re.compile(r"的([\u3400-\u9fff])(?=字|是|什么|啥|怎么|意思|读|念|的)")
 _LINKS, _CHOICES = frozenset(_TABLES["links"]), tuple(map(tuple, _TABLES["choices"]))
+_BESIDE = 3
+"""Words at both ends of what was moved that may belong to it."""
 _STRONG = frozenset(("how", "why", "when", "where", "who", "amount", "opinion"))
 _STOP, _ENDINGS = frozenset(_ENGLISH["stop"].split()), tuple(_ENGLISH["endings"].split())
 _SPEAKER = frozenset(("i", "我", "自己"))
@@ -191,11 +193,12 @@ def _pairs(question: Question) -> dict[str, int]:
 
 def _moved(asked: Question, known: Question) -> bool:
     """Has a part only been moved past another, or have both sides of "and" changed places?"""
-    one, other = _unlike(asked.content, known.content)
+    for one, other in _unlike(asked.content, known.content):
+        for at in range(1, len(one)):
+            if one[at:] + one[:at] == other:
+                return not _owned("".join(one[:at]), "".join(one[at:]), asked, known)
+    one, other = next(_unlike(asked.content, known.content))
     ways = range(1, len(one))
-    if any(one[at:] + one[:at] == other for at in ways):
-        whose = ("的".join(("".join(one[:at]), "".join(one[at:]))) for at in ways)
-        return not any(each in asked.normal.replace(" ", "") for each in whose)
     return any(
         one[end:] + one[start:end] + one[:start] == other and _links(one[start:end])
         for start in ways
@@ -203,13 +206,23 @@ def _moved(asked: Question, known: Question) -> bool:
     )
 
 
+def _owned(first: str, second: str, asked: Question, known: Question) -> bool:
+    """Is it "A 的 B" in one, and "B 的 A" in the other?"""
+    here, there = (question.normal.replace(" ", "") for question in (asked, known))
+    return f"{first}的{second}" in here and f"{second}的{first}" in there
+
+
 def _unlike(
     one: tuple[str, ...], other: tuple[str, ...]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What is left of two different orders of the same words, without how they begin and end."""
+) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """What is left of two different orders of the same words, without how they begin and end; and
+    with a few of these words, which may belong to what was moved."""
     start = next(at for at, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
     same = next(at for at in range(len(one)) if one[-1 - at] != other[-1 - at])
-    return one[start : len(one) - same], other[start : len(other) - same]
+    for before, after in product(range(_BESIDE), repeat=2):
+        if before <= start and after <= same:
+            begin, end = start - before, len(one) - same + after
+            yield one[begin:end], other[begin:end]
 
 
 def _links(between: tuple[str, ...]) -> bool:
