@@ -59,7 +59,7 @@ class Semantic(Options):
     """For onnx: where model.onnx and tokenizer.json are."""
     base_url: AnyHttpUrl | None = None
     """For endpoint: the API that has /embeddings."""
-    model: str = ""
+    model: str | None = None
     """For endpoint: the name of the model."""
     api_key: SecretStr | None = None
     """For endpoint: its key, best as "env:NAME"."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .entries import overlap
 from .meaning import content_words
-from .normal import folded
+from .normal import folded, plain
 from .question import Question
 from .thresholds import fitting, language
 
@@ -104,8 +104,8 @@ class Spaces:
 
 
 def asked_text(question: Question) -> str:
-    """What of a question is turned into a vector."""
-    return folded(question.text).strip()
+    """What of a question is turned into a vector: all but politeness."""
+    return plain(folded(question.text)).strip()
 
 
 def laid_out(faq: Faq, steps: Mapping[str, tuple[Threshold, ...]], vectors: Vectors) -> Spaces:

@@ -31,7 +31,7 @@ class Endpoint:
         self._client = OpenAI(
             base_url=str(options.base_url), api_key=key, timeout=options.timeout, max_retries=0
         )
-        self._model = options.model
+        self._model = options.model or ""  # the options have been checked
         self._prefix = options.prefix
 
     def embed(self, texts: Sequence[str]) -> Matrix:
