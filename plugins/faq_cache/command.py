@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from .entries import SYSTEM_CHARACTERS, load
+from .entries import SYSTEM_CHARACTERS, FaqError, load
 from .locales import in_language
 from .matching import Index
-from .near import decode, key
+from .near import decode, hashed, key
 from .question import Question
+from .reviewed import Verdict, add, beside, counts
+from .semantic import TRIED_FOR, SemanticTier
+from .wilson import interval
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
-    from proxy.plugin import Store
+    from proxy.plugin import Services
 
     from .entries import Faq, Scope
     from .options import FaqOptions
+    from .reading import Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +59,16 @@ def decided(options: FaqOptions, text: str, circumstances: Circumstances) -> Ite
         yield "there is no file of questions"
         return
     index = Index(load(options.file), options.threshold, lexical=options.lexical)
-    asked = Question(text)
+    asked, now = Question(text), datetime.now(UTC)
     steps: list[str] = []
-    decision = index.find(asked, circumstances.within, datetime.now(UTC), steps.append)
+    decision = index.find(asked, circumstances.within, now, steps.append)
+    if options.semantic.embedder and decision.reason in TRIED_FOR:
+        tier = SemanticTier(options.semantic, logging.getLogger(__name__))
+        meant = tier.explained(asked, index, circumstances.within, now, steps.append).decision
+        if options.semantic.mode == "serve":
+            decision = meant
+        else:
+            steps.append("semantic: it only records, as semantic.mode says")
     yield from steps
     if decision.entry is not None:
         yield f"answered by {decision.entry.id!r}: {in_language(decision.entry.answer, asked, '')}"
@@ -68,25 +82,67 @@ def decided(options: FaqOptions, text: str, circumstances: Circumstances) -> Ite
         )
 
 
-async def reviewed(faq: Faq, store: Store) -> list[str]:
-    """The near hits of each entry, the most frequent first."""
+async def reviewed(faq: Faq, verdicts: Sequence[Verdict], services: Services) -> list[str]:
+    """The near hits of each entry, the most frequent first, and how sure the tiers are."""
     ids = [entry.id for entry in faq.entries]
-    values = await store.get_many([key(each) for each in ids])
+    done = {(each.entry, hashed(Question(each.question), services.secret)) for each in verdicts}
+    values = await services.store.get_many([key(each) for each in ids])
     lines = []
     for entry, value in zip(ids, values, strict=True):
         near = sorted(decode(value), key=lambda each: -each["count"])
-        if near:
-            lines += [f"{entry}:", *(f"  {_line(each)}" for each in near)]
+        left = [each for each in near if (entry, each["hash"]) not in done]
+        if left:
+            lines += [f"{entry}:", *(f"  {_line(each)}" for each in left)]
     if not lines:
-        where = "" if store.is_shared else "; only a shared store keeps them for this command"
+        shared = services.store.is_shared
+        where = "" if shared else "; only a shared store keeps them for this command"
         lines = [f"no near hits{where}"]
-    return lines
+    return [*lines, *_how_sure(verdicts)]
 
 
 def _line(near: dict[str, Any]) -> str:
     asked = repr(near["question"]) if "question" in near else near["hash"]
-    veto = near.get("veto") or "nothing"
+    tier, veto = near.get("tier"), near.get("veto") or "nothing"
+    how = f"answered by the {tier} tier as" if tier else "nearly"
+    against = "" if tier else f"; against it: {veto}"
     return (
-        f"{near['count']} x {asked}, nearly {near.get('alias', '')!r}, "
-        f"score {near.get('score')}; against it: {veto}"
+        f"{near['count']} x {asked}, {how} {near.get('alias', '')!r}, "
+        f"score {near.get('score')}{against}"
     )
+
+
+def _how_sure(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    for tier, (accepted, total) in counts(verdicts).items():
+        low, _ = interval(accepted, total)
+        yield (
+            f"{tier} tier: {accepted} accepted, {total - accepted} rejected; its precision is at "
+            f"least {low:.3f} (95 %)"
+        )
+
+
+async def judged(
+    reading: Reading, services: Services, entry: str, text: str, *, accepted: bool
+) -> list[str]:
+    """Write a verdict beside the FAQ.  FaqError if the FAQ could not be used with it."""
+    if entry not in {each.id for each in reading.index.faq.entries}:
+        raise FaqError([f"{reading.path}: there is no entry {entry!r}"])
+    near = decode(await services.store.get(key(entry)))
+    own = hashed(Question(text), services.secret)
+    seen = next((each for each in near if each["hash"] in (text, own)), {})
+    if seen.get("hash") == text:
+        if "question" not in seen:
+            raise FaqError([f"only the hash of {text} is kept: give the question itself"])
+        text = seen["question"]
+    verdict = Verdict(entry, text, accepted, seen.get("tier") or "")
+    await asyncio.to_thread(_keep, reading.path, verdict)
+    what = "an alias" if accepted else "a negative"
+    return [f"{text!r} is {what} of {entry!r} now: {beside(reading.path)}"]
+
+
+def _keep(path: Path, verdict: Verdict) -> None:
+    """Write it down, if the FAQ can be used with it, and it changes anything."""
+    (entry,) = (each for each in load(path, [verdict]).entries if each.id == verdict.entry)
+    phrases = entry.phrases if verdict.accepted else entry.negatives
+    if verdict.normal not in {Question(phrase).normal for phrase in phrases}:
+        raise FaqError([f"{path} itself says otherwise of {verdict.question!r}: change it there"])
+    add(path, verdict)

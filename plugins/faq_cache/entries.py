@@ -16,14 +16,17 @@ from pydantic import Field, ValidationError
 
 from proxy.plugin import Moment, Options
 
+from . import reviewed
 from .normal import LONGEST
 from .question import Question
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from proxy.plugin import ChatRequest
+
+    from .reviewed import Verdict
 
 MAX_FILE = 20_000_000
 SYSTEM_CHARACTERS = 4_000
@@ -63,6 +66,7 @@ class Entry(Options):
     scope: Scope = Scope()
     valid_until: Moment | None = None
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    cosine: Annotated[float, Field(ge=0, le=1)] | None = None
 
     @property
     def phrases(self) -> tuple[str, ...]:
@@ -85,14 +89,22 @@ class _File(Options):
     antonyms: tuple[tuple[Text, Text], ...] = ()
 
 
-def load(path: Path) -> Faq:
-    """Read and check a FAQ file.  FaqError with everything that is wrong with it."""
+def load(path: Path, more: Iterable[Verdict] = ()) -> Faq:
+    """Read and check a FAQ file, with the verdicts beside it and these.  FaqError with all that is
+    wrong."""
     try:
         if path.stat().st_size > MAX_FILE:
             raise FaqError([f"{path}: is longer than {MAX_FILE // 1_000_000} MB"])
-        return check(_decode(path), str(path))
+        return check(_decode(path), str(path), [*_verdicts(path), *more])
     except OSError as error:
         raise FaqError([f"{path}: {(error.strerror or str(error)).lower()}"]) from None
+
+
+def _verdicts(path: Path) -> list[Verdict]:
+    try:
+        return reviewed.read(path)
+    except ValueError as error:
+        raise FaqError([str(error)]) from None
 
 
 def _decode(path: Path) -> Any:
@@ -122,8 +134,9 @@ def _yaml(data: bytes, path: Path) -> Any:
         raise FaqError([f"{path}: {' '.join(str(error).split())}"]) from None
 
 
-def check(content: Any, name: str = "faq") -> Faq:
-    """A decoded file as entries.  FaqError with everything that is wrong with it."""
+def check(content: Any, name: str = "faq", verdicts: Iterable[Verdict] = ()) -> Faq:
+    """A decoded file as entries, with what was accepted and rejected since.  FaqError with
+    everything that is wrong with it."""
     try:
         file = _File.model_validate(content)
     except ValidationError as error:
@@ -136,10 +149,23 @@ def check(content: Any, name: str = "faq") -> Faq:
         except ValidationError as error:
             label = _label(raw, number)
             problems += [f"{name}: {label}: {each}" for each in _mistakes(error)]
+    entries = [_judged(entry, verdicts) for entry in entries]
     problems += [f"{name}: {each}" for each in _conflicts(entries)]
     if problems:
         raise FaqError(problems)
     return Faq(tuple(entries), file.antonyms)
+
+
+def _judged(entry: Entry, verdicts: Iterable[Verdict]) -> Entry:
+    """The entry with the verdicts on it; what the file itself says of a question stands."""
+    said = {Question(phrase).normal for phrase in (*entry.phrases, *entry.negatives)}
+    on_this = {each.normal: each for each in verdicts if each.entry == entry.id}
+    new = [each for normal, each in on_this.items() if normal not in said]
+    if not new:
+        return entry
+    aliases = (*entry.aliases, *(each.question for each in new if each.accepted))
+    negatives = (*entry.negatives, *(each.question for each in new if not each.accepted))
+    return entry.model_copy(update={"aliases": aliases, "negatives": negatives})
 
 
 def _label(raw: Any, number: int) -> str:

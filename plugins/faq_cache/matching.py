@@ -38,6 +38,10 @@ class Known:
     question: Question
     own_words: Counter[str]
 
+    @classmethod
+    def of(cls, entry: Entry, question: Question) -> Known:
+        return cls(entry, question, Counter(question.tokens))
+
 
 @dataclass(frozen=True, slots=True)
 class Near:
@@ -63,7 +67,7 @@ class Decision:
         return self.known.entry if self.known is not None and self.tier else None
 
 
-def _silent(_: str) -> None:
+def silent(_: str) -> None:
     pass
 
 
@@ -90,14 +94,18 @@ class Index:
                 self._add(entry, Question(phrase))
 
     def _add(self, entry: Entry, question: Question) -> None:
-        known = Known(entry, question, Counter(question.tokens))
+        known = Known.of(entry, question)
         self._exact[question.normal].append(known)
         self._content[question.content].append(known)
         for word in set(question.content):
             self._words[word].append(known)
 
+    def negatives(self, entry: Entry) -> list[Question]:
+        """What must not get an entry's answer."""
+        return self._negatives[entry.id]
+
     def find(
-        self, asked: Question, in_scope: InScope, now: datetime, tell: Tell = _silent
+        self, asked: Question, in_scope: InScope, now: datetime, tell: Tell = silent
     ) -> Decision:
         """The entry to answer with, or the reason why there is none."""
         tell(f"normal form: {asked.normal!r}")
@@ -163,7 +171,7 @@ class Index:
         objections = (
             ("scope", not in_scope(entry.scope)),
             ("expired", entry.expired(now)),
-            ("negative", any(_same(asked, negative) for negative in negatives)),
+            ("negative", any(same(asked, negative) for negative in negatives)),
             ("must", missing(entry, asked) is not None),
             ("must_not", unwanted(entry, asked) is not None),
             ("threshold", score < threshold),
@@ -215,5 +223,5 @@ def likeness(words: Counter[str], asked: Question) -> float:
     return 2 * (words & Counter(asked.tokens)).total() / total if total else 0.0
 
 
-def _same(one: Question, other: Question) -> bool:
+def same(one: Question, other: Question) -> bool:
     return one.normal == other.normal or one.content == other.content

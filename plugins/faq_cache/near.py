@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from proxy.plugin import Services
 
-    from .matching import Near
+    from .matching import Known, Near
     from .options import NearHits
     from .question import Question
 
@@ -26,6 +26,11 @@ LOCK_SECONDS = 5.0
 def key(entry: str) -> str:
     """Where the near hits of an entry are."""
     return f"near:{entry}"
+
+
+def hashed(question: Question, secret: bytes) -> str:
+    """What a question is known by where its text is not kept."""
+    return blake2b(question.normal.encode(), digest_size=12, key=secret[:64]).hexdigest()
 
 
 class NearLog:
@@ -42,27 +47,31 @@ class NearLog:
 
     def add(self, asked: Question, near: Sequence[Near]) -> None:
         """Note the nearest entry, if it is near enough."""
-        if not near or near[0].score < self._options.score:
-            return
-        best = near[0]
-        self._seen.labels(best.veto or "none").inc()
+        if near and near[0].score >= self._options.score:
+            best = near[0]
+            self.note(asked, best.known, best.score, best.veto)
+
+    def note(
+        self, asked: Question, known: Known, score: float, veto: str, *, tier: str = ""
+    ) -> None:
+        """Note that an entry nearly answered; with a `tier`, that this one did, or would have."""
+        self._seen.labels(veto or "none").inc()
         if sum(map(len, self._waiting.values())) >= PENDING:
             return
-        self._waiting.setdefault(best.known.entry.id, []).append(self._record(asked, best))
-        if not self._writing:
-            self._writing = self._services.defer(self._write(), name="near hits")
-
-    def _record(self, asked: Question, best: Near) -> dict[str, Any]:
-        hashed = blake2b(asked.normal.encode(), digest_size=12, key=self._services.secret[:64])
-        record = {
-            "hash": hashed.hexdigest(),
-            "alias": best.known.question.text,
-            "score": round(best.score, 3),
-            "veto": best.veto,
+        record: dict[str, Any] = {
+            "hash": hashed(asked, self._services.secret),
+            "alias": known.question.text,
+            "score": round(score, 3),
+            "veto": veto,
+            "tier": tier,
             "count": 1,
             "last": time.time_ns() // 1_000_000_000,
         }
-        return {**record, "question": asked.text[:500]} if self._options.questions else record
+        if self._options.questions:
+            record["question"] = asked.text[:500]
+        self._waiting.setdefault(known.entry.id, []).append(record)
+        if not self._writing:
+            self._writing = self._services.defer(self._write(), name="near hits")
 
     async def _write(self) -> None:
         try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .entries import FaqError, load
 from .matching import Index
+from .reviewed import beside
 
 if TYPE_CHECKING:
     import logging
@@ -26,7 +27,7 @@ class Reading:
     """Looks after the file; requests always find a whole index."""
 
     def __init__(self, path: Path, options: FaqOptions, services: Services) -> None:
-        self._path = path
+        self.path = path
         self._options = options
         self._log: logging.Logger = services.log
         self._services = services
@@ -40,7 +41,7 @@ class Reading:
 
     async def start(self) -> None:
         """Read the file.  FaqError if it cannot be used."""
-        self._stamp = await asyncio.to_thread(_stamp, self._path)
+        self._stamp = await asyncio.to_thread(_stamp, self.path)
         self._index = await asyncio.to_thread(self._read)
         self._looked = asyncio.get_running_loop().time()
 
@@ -56,7 +57,7 @@ class Reading:
 
     async def _look(self) -> None:
         try:
-            stamp = await asyncio.to_thread(_stamp, self._path)
+            stamp = await asyncio.to_thread(_stamp, self.path)
             if stamp == self._stamp:
                 return
             self._stamp = stamp
@@ -66,16 +67,20 @@ class Reading:
             self._log.error("the FAQ stays as it was: %s", "; ".join(error.problems))
         else:
             self._loads.labels("loaded").inc()
-            self._log.info("read %s again", self._path)
+            self._log.info("read %s again", self.path)
         finally:
             self._looking = False
 
     def _read(self) -> Index:
-        return Index(load(self._path), self._options.threshold, lexical=self._options.lexical)
+        return Index(load(self.path), self._options.threshold, lexical=self._options.lexical)
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    """What changes when somebody writes the file; nothing while it is gone."""
+    """What changes when somebody writes the file or the verdicts; less while one is gone."""
+    return (*_stamp_of(path), *_stamp_of(beside(path)))
+
+
+def _stamp_of(path: Path) -> tuple[int, ...]:
     try:
         found = path.stat()
     except OSError:

@@ -123,7 +123,7 @@ async def test_near_hits_are_kept_within_bounds(texts):
         log.add(asked, index.near(asked, lambda _: True))
     log.add(Question("Who?"), [])
     await asyncio.wait(services.tasks)
-    lines = await reviewed(faq, services.store)
+    lines = await reviewed(faq, [], services)  # type: ignore[arg-type]
     assert len(lines) == 1 + 3
     assert lines[1].startswith("  3 x ")
     assert ("pink" in lines[1]) is texts

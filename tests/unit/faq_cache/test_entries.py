@@ -135,7 +135,7 @@ def test_the_same_entry_in_each_format(tmp_path):
 
 def test_yaml_where_it_is_installed(tmp_path):
     (tmp_path / "faq.yaml").write_text(
-        "faq:\n- {id: a, question: How do I pay?, answer: By card.}\n"
+        "faq:\n- {id: a, question: 'How do I pay?', answer: By card.}\n"
     )
     if importlib.util.find_spec("yaml") is None:
         with pytest.raises(FaqError, match="pyyaml"):
