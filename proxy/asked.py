@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -38,18 +37,18 @@ def pause(status: int, headers: Mapping[str, str]) -> float:
     asked = retry_after(headers) if status == 429 else None
     if asked is not None:
         return asked
-    if _number(headers.get("x-ratelimit-remaining-requests")) != 0:
+    if headers.get("x-ratelimit-remaining-requests") != "0":
         return 0.0
     reset = _duration(headers.get("x-ratelimit-reset-requests", ""))
     return reset / max(1.0, _number(headers.get("x-ratelimit-limit-requests")) or 1.0)
 
 
 def _number(text: str | None) -> float | None:
+    """What is less than nothing, or no number although it says so, is 0."""
     try:
-        number = float(text or "")
+        return max(0.0, float(text or ""))
     except ValueError:
         return None
-    return number if 0 <= number < math.inf else None
 
 
 def _until(date: str) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -24,11 +25,13 @@ def limits(remaining, reset=None, limit=None):
         (429, {"retry-after": "0"}, 0),
         (429, {"Retry-After": "-5"}, 0),
         (429, {"Retry-After": "nan"}, 0),
+        (429, {"Retry-After": "inf"}, math.inf),
         (429, {"Retry-After": "soon"}, 0),
         (429, {"Retry-After": "Wed, 21 Oct 2015 07:28:00"}, 0),
         (429, {}, 0),
         (503, {"Retry-After": "20"}, 0),
         (200, limits("1", "60s", "60"), 0),
+        (200, limits("-1", "60s", "60"), 0),
         (200, limits("0", "1m0s", "60"), 1),
         (200, limits("0", "8.64s"), 8.64),
         (200, limits("0", "6m0.5s"), 360.5),
