@@ -76,6 +76,11 @@ def taken_port() -> Iterator[int]:
 # ---- serve
 
 
+def _takes_the_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_it_ends_with_the_terminal_that_it_was_started_from(workers: int) -> None:
     store = '[store]\nurl = "redis://127.0.0.1:1"\n'
@@ -88,7 +93,7 @@ def test_it_ends_with_the_terminal_that_it_was_started_from(workers: int) -> Non
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  # it is one call
+        preexec_fn=_takes_the_terminal,  # noqa: PLW1509  # two calls
         env={**ENVIRON, "PYTHONPATH": str(ROOT)},
     )
     os.close(theirs)
