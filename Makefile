@@ -7,7 +7,7 @@ BIN := .venv/bin
 demo: .venv/runtime ## the proxy's main job, end to end: no key, no server
 	$(BIN)/dragoman demo
 
-test: check ## every check, then the whole suite
+test: check .venv/openai-2 ## every check, then the whole suite
 	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 check: .venv/development
@@ -26,6 +26,7 @@ lock: .venv/development ## resolve the dependencies anew
 	$(BIN)/uv pip compile --universal --generate-hashes --no-header --quiet --upgrade pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --universal --generate-hashes --no-header --quiet --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 	$(BIN)/uv pip compile --universal --generate-hashes --no-header --quiet --group bench -c requirements-dev.lock -o requirements-bench.lock
+	echo 'openai<3' | $(BIN)/uv pip compile --universal --generate-hashes --no-header --quiet - -o requirements-openai-2.lock
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
@@ -41,6 +42,11 @@ clean:
 .venv/development: .venv/runtime requirements-dev.lock requirements-nodeps.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-nodeps.lock
+	touch $@
+
+.venv/openai-2: requirements-openai-2.lock .venv/development ## the client that many still pin, beside ours
+	rm -rf $@
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-warn-conflicts --require-hashes --target $@ -r requirements-openai-2.lock
 	touch $@
 
 .venv/bench: .venv/runtime requirements-bench.lock

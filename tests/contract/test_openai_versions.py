@@ -5,34 +5,35 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.support import smoke
 
-OLD = os.environ.get("OPENAI_2_PYTHON", "")
+OLD = Path(__file__).parents[2] / ".venv" / "openai-2"
+"""Packages that `make test` puts there."""
 
 
 @pytest.mark.parametrize(
-    ("interpreter", "major"),
+    ("packages", "major"),
     [
-        (sys.executable, "3"),
+        ("", "3"),
         pytest.param(
-            OLD,
+            str(OLD),
             "2",
-            marks=pytest.mark.skipif(
-                not OLD, reason="OPENAI_2_PYTHON names no interpreter that has openai 2"
-            ),
+            marks=pytest.mark.skipif(not OLD.is_dir(), reason="openai 2 is not there: make test"),
         ),
     ],
 )
-async def test_a_client_in_a_process_of_its_own_is_served(both, interpreter, major):
+async def test_a_client_in_a_process_of_its_own_is_served(both, packages, major):
     process = await asyncio.create_subprocess_exec(
-        interpreter,
+        sys.executable,
         smoke.__file__,
         both.through,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, "PYTHONPATH": packages},
     )
     said, _ = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0, said.decode()
