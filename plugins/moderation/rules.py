@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import regex  # type: ignore[import-untyped]
 
-from .automaton import Automaton
+from .automaton import Automaton, automaton
 from .folding import folded, origins, skeleton, unmixed
 from .verdicts import CLEAN, CheckFailed, Finding, Score, Verdict
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import TypeAlias
 
+    from .automaton import AnyAutomaton
     from .options import Stage, WordList
     from .verdicts import Span
 
@@ -44,8 +45,8 @@ class Rules:
         self._patterns: list[tuple[Any, WordList]] = [
             (regex.compile(pattern), each) for each in self._lists for pattern in each.patterns
         ]
-        self._words: Automaton[WordList] = Automaton([])
-        self._skeletons: Automaton[WordList] = Automaton([])
+        self._words: AnyAutomaton[WordList] = Automaton(())
+        self._skeletons: AnyAutomaton[WordList] = Automaton(())
 
     def __bool__(self) -> bool:
         return bool(self._lists)
@@ -57,8 +58,8 @@ class Rules:
 
     def _load(self) -> None:
         words = [(folded(word).strip(), each) for each in self._lists for word in _words(each)]
-        self._words = Automaton(dict.fromkeys(words))
-        self._skeletons = Automaton(dict.fromkeys((skeleton(word), each) for word, each in words))
+        self._words = automaton(dict.fromkeys(words))
+        self._skeletons = automaton(dict.fromkeys((skeleton(word), each) for word, each in words))
 
     async def check(self, text: str) -> Verdict:
         """What is found.  CheckFailed if a pattern takes too long."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.moderation.automaton import Automaton
+from plugins.moderation.automaton import Automaton, NativeAutomaton, automaton
 from plugins.moderation.folding import folded, origins, unmixed
 from plugins.moderation.options import WordList
 from plugins.moderation.rules import Rules
@@ -112,12 +112,17 @@ async def test_hostile_text_takes_time_that_grows_with_its_length(text):
     assert time.perf_counter() - start < 3
 
 
-TEXTS = st.text("abc", max_size=40)
+TEXTS = st.text("ab人😀", max_size=40)
 
 
-@given(st.lists(st.text("abc", min_size=1, max_size=5), max_size=8), TEXTS)
-def test_the_automaton_finds_every_occurrence(words, text):
-    found = sorted(set(Automaton([(word, word) for word in words]).find(text)))
+def test_the_faster_automaton_is_used():
+    assert isinstance(automaton([("a", 1)]), NativeAutomaton)
+
+
+@pytest.mark.parametrize("kind", [Automaton, NativeAutomaton])
+@given(st.lists(st.text("ab人😀", min_size=1, max_size=5), max_size=8), TEXTS)
+def test_an_automaton_finds_every_occurrence(kind, words, text):
+    found = sorted(set(kind([(word, word) for word in words]).find(text)))
     expected = {
         (start, start + len(word), word)
         for word in words
@@ -141,7 +146,8 @@ def test_folding_twice_changes_nothing_and_every_place_has_an_origin(text):
 
 
 @pytest.mark.slow
-async def test_five_thousand_words_take_under_a_millisecond():
+async def test_five_thousand_words_take_under_a_millisecond_without_the_extra(monkeypatch):
+    monkeypatch.setattr("plugins.moderation.automaton.IS_NATIVE", False)
     random = Random(1)
     latin = ("".join(random.choices("abcdefghijklmnopqrstuvwxyz", k=7)) for _ in range(2_500))
     chinese = ("".join(chr(random.randint(0x4E00, 0x5FFF)) for _ in range(3)) for _ in range(2_500))
