@@ -58,6 +58,7 @@ class _Worker:
     since: float = 0.0
     pause: float = 0.0
     due: float = 0.0
+    """When it is started again; 0 while none of its processes has been lost."""
 
     @property
     def ready(self) -> bool:
@@ -183,7 +184,7 @@ class _Parent:
             return
         os.close(each.news)
         each.news = -1
-        if each.ready and self._serving:
+        if each.ready and each.due:
             self._proven = each.configuration or self._proven
             log.info("worker %d serves again", each.number)
 

@@ -129,7 +129,7 @@ class FaqCache(Plugin[FaqOptions]):
 
     async def handle(self, request: ChatRequest, call_next: CallNext) -> ChatResponse:
         if self._reading is not None:
-            served = await self._from_faq(request, self._reading.index)
+            served = await self._from_faq(request, await self._reading.latest())
             if served is not None:
                 return served
         if self._responses is not None:

@@ -99,6 +99,7 @@ async def test_a_worker_that_is_killed_takes_only_its_own_streams_and_comes_back
     )
     assert all([await ended(client) for client in served[survivor.pid]])
     await process.hears("worker 1 serves again")
+    assert re.findall(r"worker \d serves again", process.said) == ["worker 1 serves again"]
     assert len(workers(process)) == 2
     assert [await one_request(process) for _ in range(20)] == [200] * 20
     whole = await samples_when(process, SERVED, 50 + len(served[survivor.pid]))
