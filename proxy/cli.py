@@ -64,7 +64,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from .startup import startup_lines
 
-    configuration = _load(arguments.file, {})
+    configuration = _load(arguments.file or arguments.config, {})
     print(f"{configuration.path or 'the configuration'} is valid")
     print(*startup_lines(configuration), sep="\n")
     for warning in configuration.warnings:
@@ -220,6 +220,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         serve.add_argument(flag, metavar=value, help=text)
     check = add("check", _check, "say what a configuration would run, or all that is wrong with it")
     check.add_argument("file", nargs="?", type=Path, metavar="FILE", help=_FILE_HELP)
+    check.add_argument("-c", "--config", type=Path, metavar="FILE", help=argparse.SUPPRESS)
     plugins = add("plugins", _plugins, "list the installed plugins, and where each of them stands")
     plugins.add_argument("-c", "--config", type=Path, metavar="FILE", help=_FILE_HELP)
     explain = add("explain", _explain, "show what each plugin does with a request; sends nothing")

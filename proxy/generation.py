@@ -18,7 +18,7 @@ from .chain import build
 from .connections import Connections
 from .edge import Edge
 from .endpoints import Endpoints
-from .errors import ConfigError
+from .layer import start
 from .pacing import Pacer
 from .passthrough import Passthrough
 from .registry import build_layers
@@ -154,7 +154,7 @@ class Generation:
         try:
             for layer in self._new:
                 begun.append(layer)
-                await _start(layer)
+                await start(layer)
             offered = (each for layer in self.layers for each in layer.plugin.endpoints())
             self.endpoints = Endpoints(offered, self._house.budget)
         except BaseException:
@@ -183,17 +183,6 @@ def pace(
     """Let requests wait for their turn, if the settings say so."""
     if settings.pace.requests is not None:
         connections.pacer = Pacer(settings, store, metrics)
-
-
-async def _start(layer: Layer) -> None:
-    try:
-        await layer.plugin.start()
-    except ConfigError:
-        raise
-    except Exception as error:
-        log.exception("plugin %s cannot start", layer.name)
-        reason = f"{type(error).__name__}: {error}"
-        raise ConfigError([f"plugin {layer.name} cannot start: {reason}"]) from error
 
 
 async def _stop_all(layers: Sequence[Layer]) -> None:
