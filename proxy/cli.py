@@ -53,12 +53,12 @@ def _serve(arguments: argparse.Namespace) -> int:
     configuration = reread()
     _say(f"warning: {warning}" for warning in configuration.warnings)
     if configuration.settings.server.workers > 1:
-        from . import workers
+        from .serving import workers
 
         return workers.run(configuration, reread)
-    from . import serving
+    from .serving import process
 
-    return serving.run(configuration, reread)
+    return process.run(configuration, reread)
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
-from proxy.server import Server
+from proxy.serving.server import Server
 from proxy.telemetry.turns import Turn
 
 if TYPE_CHECKING:

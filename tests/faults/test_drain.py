@@ -218,7 +218,7 @@ async def test_plugins_settle_before_the_end(proxy, upstream, tmp_path):
 async def test_a_plugin_whose_stop_fails_does_not_keep_the_others_from_theirs(
     proxy, upstream, tmp_path, stop, monkeypatch, caplog
 ):
-    monkeypatch.setattr("proxy.generation.STOP_SECONDS", 0.2)
+    monkeypatch.setattr("proxy.serving.generation.STOP_SECONDS", 0.2)
     bad = f"""
     class It(Plugin):
         async def stop(self):

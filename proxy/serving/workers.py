@@ -19,19 +19,22 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import family, logs, worker
-from .derive import Root
-from .errors import ConfigError
+from proxy import logs
+from proxy.derive import Root
+from proxy.errors import ConfigError
+from proxy.seat import Seat
+from proxy.startup import startup_lines
+from proxy.telemetry import shared
+
+from . import family, worker
 from .hangup import Terminal
 from .ports import reserve
+from .process import raise_file_limit
 from .reload import LOOK_SECONDS, Change, Watch, tell_refusal
-from .seat import Seat
-from .serving import raise_file_limit
-from .startup import startup_lines
-from .telemetry import shared
 
 if TYPE_CHECKING:
-    from .config import Configuration
+    from proxy.config import Configuration
+
     from .reload import Reread
 
 log = logging.getLogger("dragoman.workers")
