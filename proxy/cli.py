@@ -73,7 +73,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _plugins(arguments: argparse.Namespace) -> int:
-    from . import config, registry
+    from . import config, registry, terminal
 
     draft = config.read(config.find(arguments.config, os.environ), {}, os.environ)
     rows = [
@@ -85,10 +85,7 @@ def _plugins(arguments: argparse.Namespace) -> int:
         )
         for each in registry.installed(registry.choose(draft))
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
+    print(*terminal.columns(rows), sep="\n")
     return 0
 
 

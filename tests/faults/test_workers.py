@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from tests.support.plugins import plugin
-from tests.support.raw import Client, chat_body, request
+from tests.support.raw import chat_body, refused, request
 from tests.support.redis import until
 from tests.support.upstream import chunks
 from tests.support.workers import SHARED, by_worker, samples, samples_when, workers
@@ -139,16 +139,6 @@ async def test_sigterm_lets_the_streams_of_all_workers_finish(streaming):
     assert len(drained) == 2
     assert sum(map(int, drained)) == 30
     assert len(await process.turns(30)) == 30
-
-
-async def refused(port):
-    try:
-        async with await Client.open(port):
-            return False
-    except ConnectionRefusedError:
-        return True
-    except ConnectionResetError:  # it was in the backlog
-        return False
 
 
 async def test_a_second_signal_ends_all_of_them_at_once(streaming):
