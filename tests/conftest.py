@@ -83,7 +83,8 @@ async def redis() -> AsyncIterator[Server]:
 
 
 @pytest.fixture
-async def collector() -> AsyncIterator[Collector]:
+async def collector(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Collector]:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")  # ms: spans are sent at once
     one = Collector()
     await one.start()
     yield one

@@ -52,7 +52,7 @@ class TurnLog(asyncio.Protocol):
         self.turns += map(_decode, lines)
         self._came.set()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio calls it so
         self._ended.set()
 
     async def turn(self, number: int) -> Turn:
