@@ -53,18 +53,18 @@ def _serve(arguments: argparse.Namespace) -> int:
     configuration = reread()
     _say(f"warning: {warning}" for warning in configuration.warnings)
     if configuration.settings.server.workers > 1:
-        from . import workers
+        from .serving import workers
 
         return workers.run(configuration, reread)
-    from . import serving
+    from .serving import process
 
-    return serving.run(configuration, reread)
+    return process.run(configuration, reread)
 
 
 def _check(arguments: argparse.Namespace) -> int:
     from .startup import startup_lines
 
-    configuration = _load(arguments.file, {})
+    configuration = _load(arguments.file or arguments.config, {})
     print(f"{configuration.path or 'the configuration'} is valid")
     print(*startup_lines(configuration), sep="\n")
     for warning in configuration.warnings:
@@ -73,7 +73,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _plugins(arguments: argparse.Namespace) -> int:
-    from . import config, registry
+    from . import config, registry, terminal
 
     draft = config.read(config.find(arguments.config, os.environ), {}, os.environ)
     rows = [
@@ -85,10 +85,7 @@ def _plugins(arguments: argparse.Namespace) -> int:
         )
         for each in registry.installed(registry.choose(draft))
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
+    print(*terminal.columns(rows), sep="\n")
     return 0
 
 
@@ -220,6 +217,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         serve.add_argument(flag, metavar=value, help=text)
     check = add("check", _check, "say what a configuration would run, or all that is wrong with it")
     check.add_argument("file", nargs="?", type=Path, metavar="FILE", help=_FILE_HELP)
+    check.add_argument("-c", "--config", type=Path, metavar="FILE", help=argparse.SUPPRESS)
     plugins = add("plugins", _plugins, "list the installed plugins, and where each of them stands")
     plugins.add_argument("-c", "--config", type=Path, metavar="FILE", help=_FILE_HELP)
     explain = add("explain", _explain, "show what each plugin does with a request; sends nothing")

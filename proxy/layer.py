@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from . import tasks, telemetry
-from .errors import APIError, PluginContractError
+from .errors import APIError, ConfigError, PluginContractError
 from .exchange import CURRENT_MARK
 from .throttle import Throttle
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from .admission import Forwarded
     from .exchange import Exchange, Mark
@@ -36,6 +36,22 @@ class Layer:
     on_error: Literal["open", "closed"] = "closed"
     shadow: bool = False
     matches: Callable[[ChatRequest | Forwarded], bool] | None = None
+
+
+async def start(layer: Layer) -> None:
+    """Start a plugin.  ConfigError if it cannot: what a ConfigError of its own says, or what broke,
+    and then the log has the traceback."""
+    try:
+        await layer.plugin.start()
+    except Exception as error:
+        reasons: Sequence[str]
+        if isinstance(error, ConfigError):
+            reasons = error.problems
+        else:
+            log.exception("plugin %s cannot start", layer.name)
+            reasons = [f"{type(error).__name__}: {error}"]
+        problems = [f"plugin {layer.name} cannot start: {reason}" for reason in reasons]
+        raise ConfigError(problems) from error
 
 
 async def run(

@@ -95,7 +95,7 @@ class Listener(web.Server):
         """Close idle connections now, and the others when they are done."""
         self.pre_shutdown()
         for connection in self.connections:
-            if not (connection._request_in_progress or connection._messages):  # noqa: SLF001
+            if not (connection._request_in_progress or connection._messages):  # noqa: SLF001  # aiohttp has no other way to ask
                 connection.force_close()
 
 

@@ -33,6 +33,7 @@ _WORDING = [
     (re.compile(pattern), words)
     for pattern, words in (
         (r"^(Value error|Assertion failed), ", ""),
+        (r"^Value should have at least (\d+) items .*$", r"should have at least \1 characters"),
         (r"^(Input|String|List|Tuple|Dictionary|Set) should", "should"),
         (r"(, unable to .*|, got a number .*| after validation.*)$", ""),
         (r"^Field required$", "is required"),
@@ -95,10 +96,10 @@ class Mistakes:
         noted = {mistake.place for mistake in self.found}
         reasons: dict[Place, list[str]] = {}
         shown: dict[Place, str] = {}
-        for one in error.errors(include_url=False):
-            inner = _place(one, values)
+        found = [(_place(one, values), one) for one in error.errors(include_url=False)]
+        for inner, one in found:
             place = (*within, *inner)
-            if place in noted:
+            if place in noted or _follows(one, inner, found):
                 continue
             if one["type"] == "extra_forbidden":
                 text = f"unknown key {inner[-1]!r}{_meant(model, inner, within, also)}"
@@ -200,6 +201,15 @@ def _place(error: ErrorDetails, values: Any) -> Place:
     if error["type"] == "missing":
         place.append(error["loc"][-1])
     return tuple(place)
+
+
+def _follows(
+    error: ErrorDetails, place: Place, all_of_them: Iterable[tuple[Place, ErrorDetails]]
+) -> bool:
+    """Is it said only since items of an array are wrong?  Pydantic counts those that are right."""
+    return error["type"] == "too_short" and any(
+        len(other) > len(place) and other[: len(place)] == place for other, _ in all_of_them
+    )
 
 
 def _key(place: Place, above: Place) -> str:

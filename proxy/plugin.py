@@ -12,6 +12,7 @@ from .answer import alongside, answer
 from .endpoints import Endpoint, EndpointRequest, EndpointResponse
 from .errors import (
     APIError,
+    ConfigError,
     Conflict,
     ContentRejected,
     InvalidRequest,
@@ -42,6 +43,7 @@ __all__ = [
     "ChatRequest",
     "ChatResponse",
     "Chunk",
+    "ConfigError",
     "Conflict",
     "ContentRejected",
     "Endpoint",
@@ -116,7 +118,8 @@ class Plugin(Generic[OptionsT]):
         self.services = services
 
     async def start(self) -> None:
-        """Open what you need.  Raise to keep the server from starting."""
+        """Open what you need.  Raise to keep the server from starting: a ConfigError says in a line
+        what the operator has to mend; anything else is logged with its traceback."""
 
     async def handle(self, request: ChatRequest, call_next: CallNext) -> ChatResponse:
         """Serve one chat completion.

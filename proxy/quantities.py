@@ -24,7 +24,7 @@ _BYTES = {
 def _quantity(value: Any, units: dict[str, float], example: str) -> Any:
     """A number as it is; a string as a number of the smallest unit.  ValueError otherwise."""
     if isinstance(value, bool):
-        raise ValueError(f"should be a number, or a text such as {example!r}")  # noqa: TRY004
+        raise ValueError(f"should be a number, or a text such as {example!r}")  # noqa: TRY004  # pydantic wants a ValueError
     if not isinstance(value, str):
         return value
     match = _QUANTITY.fullmatch(value)

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import TextIO
 
 WIDTH = 100
@@ -26,6 +26,15 @@ def wants_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 def styled(text: str, style: str) -> str:
     return f"\033[{style}m{text}\033[0m" if style and text else text
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines whose cells stand below one another."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def harmless(text: str) -> str:

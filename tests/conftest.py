@@ -12,12 +12,14 @@ from hypothesis import HealthCheck, settings
 from tests.support.collector import Collector
 from tests.support.process import Process
 from tests.support.proxy import RunningProxy, start_proxy
+from tests.support.redis import running
 from tests.support.upstream import RawUpstream, chat
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
+    from tests.support.redis import Server
     from tests.support.upstream import Script
 
 
@@ -65,21 +67,28 @@ async def proxy(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Running
     started: list[RunningProxy] = []
 
     async def start(upstream: str, toml: str = "") -> RunningProxy:
-        running = await start_proxy(tmp_path, upstream, toml)
-        started.append(running)
-        return running
+        one = await start_proxy(tmp_path, upstream, toml)
+        started.append(one)
+        return one
 
     yield start
-    for running in started:
-        await running.stop()
+    for one in started:
+        await one.stop()
 
 
 @pytest.fixture
-async def collector() -> AsyncIterator[Collector]:
-    running = Collector()
-    await running.start()
-    yield running
-    await running.stop()
+async def redis() -> AsyncIterator[Server]:
+    async with running() as server:
+        yield server
+
+
+@pytest.fixture
+async def collector(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Collector]:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")  # ms: spans are sent at once
+    one = Collector()
+    await one.start()
+    yield one
+    await one.stop()
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ async def printed(
 ) -> Sequence[str]:
     """The lines of a report: a table, or `csv` or `json`.  ValueError, StoreUnavailable."""
     if not isinstance(store, Scripting):
-        raise ValueError(  # noqa: TRY004
+        raise ValueError(  # noqa: TRY004  # it is caught as one
             "the store is memory://: only the running proxy knows what was used; "
             f"ask its admin listener for {PATH}"
         )

@@ -106,7 +106,7 @@ class Window:
             start = max(start, history.head if fits else (places or newest)[0])
         return [start] if start > history.head else []
 
-    def coming(self, history: History, cuts: Sequence[int]) -> int | None:  # noqa: ARG002
+    def coming(self, history: History, cuts: Sequence[int]) -> int | None:  # noqa: ARG002  # as for the other policies
         """None: it keeps no memory that could be prepared."""
         return None
 

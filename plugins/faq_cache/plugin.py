@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from proxy.plugin import Plugin, Usage, answer, cost, note
+from proxy.plugin import ConfigError, Plugin, Usage, answer, cost, note
 
 from .calibration import told
 from .command import Circumstances, decided, judged, reviewed
@@ -71,9 +71,13 @@ class FaqCache(Plugin[FaqOptions]):
 
     async def start(self) -> None:
         if self._reading is not None:
-            await self._reading.start()
+            try:
+                await self._reading.start()
+                if self._semantic is not None:
+                    await asyncio.to_thread(self._semantic.start)
+            except ValueError as error:  # the file, the embedder
+                raise ConfigError(str(error).splitlines()) from error
             if self._semantic is not None:
-                await asyncio.to_thread(self._semantic.start)
                 self._semantic.want(self._reading.index.faq)
             await self.services.tokens.load("gpt-4o")  # to count the usage of answers
         await asyncio.to_thread(cost, "gpt-4o", Usage(1, 1))  # its first call takes half a second
@@ -129,7 +133,7 @@ class FaqCache(Plugin[FaqOptions]):
 
     async def handle(self, request: ChatRequest, call_next: CallNext) -> ChatResponse:
         if self._reading is not None:
-            served = await self._from_faq(request, self._reading.index)
+            served = await self._from_faq(request, await self._reading.latest())
             if served is not None:
                 return served
         if self._responses is not None:

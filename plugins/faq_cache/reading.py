@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 EVERY = 1.0
 """Seconds between two looks at the file."""
 
+LATEST = 2.0
+"""Seconds after a look in which the index is good enough; after that, requests wait for another."""
+
 
 class Reading:
     """Looks after the file; requests always find a whole index."""
@@ -36,7 +39,7 @@ class Reading:
         )
         self._stamp: tuple[int, ...] = ()
         self._looked = 0.0
-        self._looking = False
+        self._looking = asyncio.Lock()
         self._index: Index | None = None
 
     async def start(self) -> None:
@@ -47,20 +50,39 @@ class Reading:
 
     @property
     def index(self) -> Index:
-        """The index as it is; a changed file is read beside this request."""
+        """The index as it is."""
         assert self._index is not None
-        now = asyncio.get_running_loop().time()
-        if now - self._looked >= EVERY and not self._looking:
-            self._looked = now
-            self._looking = self._services.defer(self._look(), name="look at the FAQ file")
         return self._index
 
+    async def latest(self) -> Index:
+        """The index of the file as it was LATEST ago, or is now.
+
+        Among many requests the file is read beside them.  After a silence one waits for it, so that
+        nobody gets an answer that was taken out an hour ago.
+        """
+        late = self._since()
+        if late >= LATEST:
+            await self._look()
+        elif late >= EVERY and not self._looking.locked():
+            self._services.defer(self._look(), name="look at the FAQ file")
+        return self.index
+
+    def _since(self) -> float:
+        return asyncio.get_running_loop().time() - self._looked
+
     async def _look(self) -> None:
-        try:
+        async with self._looking:
+            if self._since() < EVERY:
+                return  # another one has looked meanwhile
+            now = asyncio.get_running_loop().time()
             stamp = await asyncio.to_thread(_stamp, self.path)
-            if stamp == self._stamp:
-                return
-            self._stamp = stamp
+            if stamp != self._stamp:
+                self._stamp = stamp
+                await self._read_again()
+            self._looked = now
+
+    async def _read_again(self) -> None:
+        try:
             self._index = await asyncio.to_thread(self._read)
         except FaqError as error:
             self._loads.labels("refused").inc()
@@ -68,8 +90,6 @@ class Reading:
         else:
             self._loads.labels("loaded").inc()
             self._log.info("read %s again", self.path)
-        finally:
-            self._looking = False
 
     def _read(self) -> Index:
         return Index(load(self.path), self._options.threshold, lexical=self._options.lexical)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from proxy.plugin import Plugin
+from proxy.plugin import ConfigError, Plugin
 
 from .api import Moderations
 from .classifiers import Classifiers
@@ -50,9 +50,12 @@ class Moderation(Plugin[ModerationOptions]):
         return self._rules[stage], self._classifiers.at(stage), api
 
     async def start(self) -> None:
-        for rules in self._rules.values():
-            await rules.start()
-        await self._classifiers.start()
+        try:
+            for rules in self._rules.values():
+                await rules.start()
+            await self._classifiers.start()
+        except (OSError, ValueError, ImportError) as error:  # what it was given cannot be used
+            raise ConfigError(str(error).splitlines()) from error
         if self._api is not None:
             await self._api.start()
 

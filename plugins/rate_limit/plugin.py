@@ -96,7 +96,7 @@ class RateLimit(Plugin[RateLimitOptions]):
         )
 
         @cache
-        def counted(allowed: bool, limit: str, is_local: bool) -> Counter:  # noqa: FBT001
+        def counted(allowed: bool, limit: str, is_local: bool) -> Counter:  # noqa: FBT001  # a callback
             outcome = "allowed" if allowed else "refused"
             return decisions.labels(outcome, limit, "fallback" if is_local else "regular")
 

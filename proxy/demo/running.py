@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
-from proxy.server import Server
+from proxy.serving.server import Server
 from proxy.telemetry.turns import Turn
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class TurnLog(asyncio.Protocol):
         self.turns += map(_decode, lines)
         self._came.set()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio calls it so
         self._ended.set()
 
     async def turn(self, number: int) -> Turn:

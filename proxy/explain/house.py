@@ -10,9 +10,9 @@ from proxy import prices
 from proxy.callers import Callers
 from proxy.connections import Connections
 from proxy.derive import Root
-from proxy.errors import ConfigError
 from proxy.keys.snapshot import Snapshot
 from proxy.keys.table import KeyTable
+from proxy.layer import start
 from proxy.metering import Meter
 from proxy.registry import build_layers
 from proxy.services import Services
@@ -80,7 +80,7 @@ class House:
 
         for layer in build_layers(self._configuration.plugins, services):
             self._stack.push_async_callback(_stop, layer)
-            await _start(layer)
+            await start(layer)
             self.steps.append(Step(layer, deferred[layer.name]))
 
     async def _callers(self, store: Store) -> Callers:
@@ -131,16 +131,6 @@ class _Dropped(Tasks):
         coroutine.close()
         self._names.append(name.partition(": ")[2] or name)
         return True
-
-
-async def _start(layer: Layer) -> None:
-    try:
-        await layer.plugin.start()
-    except ConfigError:
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise ConfigError([f"plugin {layer.name} cannot start: {reason}"]) from error
 
 
 async def _stop(layer: Layer) -> None:

@@ -27,7 +27,7 @@ class Overlay:
     def is_shared(self) -> bool:
         return self._store.is_shared
 
-    async def get(self, key: str, *, ttl: float | None = None) -> bytes | None:  # noqa: ARG002
+    async def get(self, key: str, *, ttl: float | None = None) -> bytes | None:  # noqa: ARG002  # it keeps nothing for longer
         """The value; it lives no longer for that."""
         return (await self.get_many([key]))[0]
 

@@ -18,6 +18,7 @@ from proxy.quantities import moment, seconds
 from proxy.store import StoreUnavailable, open_store
 from proxy.store.address import Address
 from proxy.telemetry import Metrics
+from proxy.terminal import columns
 
 from . import changes
 from .table import KeyTable, StoredKey, UnreadableTable
@@ -150,11 +151,7 @@ def _listed(keys: Sequence[Key], uses: Sequence[str]) -> list[str]:
         groups, models = (" ".join(words) or "-" for words in (key.groups, key.models))
         row = [key.name, f"{key.sha256[:SHOWN]}...", created, _end(key, now), used, groups, models]
         rows.append(row)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    return columns(rows)
 
 
 def _end(key: Key, now: datetime) -> str:

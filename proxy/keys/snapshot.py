@@ -104,7 +104,7 @@ class Snapshot:
                 return
             self._keys = Known.by_hash(state.keys)
             self._revision = state.revision
-            log.info("%d keys in the store", len(self._keys))
+            log.info("keys in the store: %d", len(self._keys))
         self.is_ready = True
         self._current = self._clock()
         if self._troubled:

@@ -118,10 +118,7 @@ async def test_no_label_grows_with_what_clients_send(proxy, upstream):
     assert "sk-test" not in text
 
 
-async def test_an_exemplar_leads_from_a_metric_to_its_trace(
-    proxy, upstream, collector, monkeypatch
-):
-    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+async def test_an_exemplar_leads_from_a_metric_to_its_trace(proxy, upstream, collector):
     running = await proxy((await upstream()).url, f'telemetry.endpoint = "{collector.url}"')
     await complete(running)
     text, _ = await scrape(running, "application/openmetrics-text; version=1.0.0")
@@ -129,8 +126,7 @@ async def test_an_exemplar_leads_from_a_metric_to_its_trace(
     assert f'trace_id="{server.trace_id}"' in text
 
 
-async def test_exported_spans_are_counted(proxy, upstream, collector, monkeypatch):
-    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+async def test_exported_spans_are_counted(proxy, upstream, collector):
     running = await proxy((await upstream()).url, f'telemetry.endpoint = "{collector.url}"')
     await complete(running)
     await collector.wait_for(3)

@@ -12,7 +12,7 @@ import pytest
 from proxy.callers import fingerprint
 from tests.support.proxy import start_proxy
 from tests.support.raw import Client, ask, ask_chat, chat_body, metric, request
-from tests.support.redis import running, until
+from tests.support.redis import until
 from tests.support.upstream import completion, head
 
 OURS = 'upstream.api_key = "sk-ours"\nupstream.pace.requests = {}\n'
@@ -273,12 +273,6 @@ async def test_the_handshake_of_a_websocket_waits_for_its_turn(proxy, upstream):
 
 
 # ---- processes that share a Redis
-
-
-@pytest.fixture
-async def redis():
-    async with running() as server:
-        yield server
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from tests.support.plugins import plugin, told
 from tests.support.process import ROOT
 from tests.support.proxy import start_proxy
 from tests.support.raw import admin, ask, chat_body, metric, request
-from tests.support.redis import running, until
+from tests.support.redis import until
 
 SETTINGS = """
 upstream.api_key = "sk-of-the-operator"
@@ -37,12 +37,6 @@ sha256 = "%s"
 FOLLOW = 10.0
 """Seconds within which proxies follow the store: twice what is promised, for a busy machine."""
 KEY = re.compile(r"dgm-[\w-]{43}")
-
-
-@pytest.fixture
-async def redis():
-    async with running() as server:
-        yield server
 
 
 @pytest.fixture

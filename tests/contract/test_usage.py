@@ -237,12 +237,6 @@ async def test_usage_that_is_not_kept_is_not_told(proxy, upstream):
 
 
 @pytest.fixture
-async def redis():
-    async with running() as server:
-        yield server
-
-
-@pytest.fixture
 async def proxies(upstream, tmp_path):
     """Start proxies that share a store; and what their upstream has said."""
     async with AsyncExitStack() as stack:

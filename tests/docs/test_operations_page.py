@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from proxy import workers
 from proxy.fields import keys, types_at
-from proxy.reload import FOR_A_START
-from proxy.server import RETIRE_SECONDS
+from proxy.serving import workers
+from proxy.serving.reload import FOR_A_START
+from proxy.serving.server import RETIRE_SECONDS
 from proxy.settings import Settings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()

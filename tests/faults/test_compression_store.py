@@ -8,7 +8,6 @@ import pytest
 
 from tests.contract.test_compression import SYSTEM, grow, long_chat, say, sent
 from tests.support.proxy import start_proxy
-from tests.support.redis import running
 from tests.support.upstream import completion
 
 OPTIONS = """
@@ -28,12 +27,6 @@ model = "m"
 base_url = "{model}"
 """
 SUMMARY = "They talked at length."
-
-
-@pytest.fixture
-async def redis():
-    async with running() as server:
-        yield server
 
 
 @pytest.fixture

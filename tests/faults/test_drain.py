@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.support.plugins import plugin, told
-from tests.support.raw import Client, ask, ask_chat, chat_body, request, stop_reading
+from tests.support.raw import Client, ask, ask_chat, chat_body, refused, request, stop_reading
 from tests.support.upstream import chunks, completion
 
 EVENTS = chunks("one two", {})
@@ -57,16 +57,6 @@ def setup(url: str, *, grace: str = "0 s", drain: str = "10 s") -> str:
     server.drain = "{drain}"
     {UNCOUNTED}
     """
-
-
-async def refused(port: int) -> bool:
-    try:
-        async with await Client.open(port):
-            return False
-    except ConnectionRefusedError:
-        return True
-    except ConnectionResetError:  # it was in the backlog
-        return False
 
 
 async def ready(process) -> int:
@@ -218,7 +208,7 @@ async def test_plugins_settle_before_the_end(proxy, upstream, tmp_path):
 async def test_a_plugin_whose_stop_fails_does_not_keep_the_others_from_theirs(
     proxy, upstream, tmp_path, stop, monkeypatch, caplog
 ):
-    monkeypatch.setattr("proxy.generation.STOP_SECONDS", 0.2)
+    monkeypatch.setattr("proxy.serving.generation.STOP_SECONDS", 0.2)
     bad = f"""
     class It(Plugin):
         async def stop(self):

@@ -13,7 +13,7 @@ import pytest
 from tests.support import upstream as wire
 from tests.support.proxy import start_proxy
 from tests.support.raw import Client, admin, chat_body, request
-from tests.support.redis import cluster, running, until
+from tests.support.redis import cluster, until
 
 SETTINGS = """
 store.url = "{url}"
@@ -38,12 +38,6 @@ COST = 3
 """Seconds within which something that waits for Redis at most twice is over on a busy machine."""
 
 _numbers = count(1)
-
-
-@pytest.fixture
-async def redis():
-    async with running() as server:
-        yield server
 
 
 async def numbered(call):

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.proxy import start_proxy
 from tests.support.raw import Client, admin, chat_body, request
-from tests.support.redis import behind_sentinel, cluster, running, until
+from tests.support.redis import behind_sentinel, cluster, until
 from tests.support.workers import SHARED, by_worker, workers
 
 STORE = """
@@ -35,12 +35,6 @@ COST = 0.4
 def limit(**given):
     lines = [f"{key} = {value!r}".replace("'", '"') for key, value in given.items()]
     return "[[plugins.limits]]\n" + "\n".join(['name = "x"', *lines]) + "\n"
-
-
-@pytest.fixture
-async def redis():
-    async with running() as server:
-        yield server
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import weakref
 
 import pytest
 
-from proxy.reload import Change
+from proxy.serving.reload import Change
 from proxy.startup import load
 from tests.support.plugins import plugin, told
 from tests.support.raw import Client, ask_chat, chat_body, request
@@ -366,7 +366,7 @@ async def test_a_stop_amid_a_change_stops_old_and_new_plugins_once(proxy, upstre
 async def test_plugins_that_are_gone_do_not_wait_for_ever(
     proxy, upstream, tmp_path, monkeypatch, caplog
 ):
-    monkeypatch.setattr("proxy.server.RETIRE_SECONDS", 0.1)
+    monkeypatch.setattr("proxy.serving.server.RETIRE_SECONDS", 0.1)
     held = Held()
     running = await proxy((await upstream(held)).url, plugin(tmp_path, NAMED, name="old"))
     async with await Client.open(running.server.port) as stream:

@@ -13,7 +13,7 @@ from proxy.explain.run import explain
 from proxy.startup import load
 from tests.support.proxy import start_proxy
 from tests.support.raw import Client, ask, chat_body, metric, request
-from tests.support.redis import behind_sentinel, cluster, running, until
+from tests.support.redis import behind_sentinel, cluster, until
 from tests.support.upstream import chunks
 from tests.support.wire import fetch
 
@@ -29,12 +29,6 @@ use = "sessions"
 {options}
 """
 PATIENT = "3 s"
-
-
-@pytest.fixture
-async def redis():
-    async with running() as server:
-        yield server
 
 
 @pytest.fixture

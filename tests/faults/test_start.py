@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 
 import pytest
@@ -117,6 +118,21 @@ async def test_an_exporter_that_is_unknown_is_exit_2(serve):
     assert await process.exits() == 2
     assert "http/json" in process.said
     assert "Traceback" not in process.said
+
+
+async def test_what_the_operator_has_to_mend_is_said_without_a_traceback(serve, tmp_path):
+    words = f"[[plugins.lists]]\nname = 'a'\nfiles = ['{tmp_path}/none.txt']\n"
+    for table, said in (
+        (f"use = 'moderation'\n{words}", "moderation cannot start: .*No such file.*none.txt"),
+        (
+            f"use = 'faq_cache'\nfile = '{tmp_path}/none.toml'\n",
+            "faq_cache cannot start: .*none.toml",
+        ),
+    ):
+        toml = f"upstream.base_url = 'http://127.0.0.1:1/v1'\n[[plugins]]\n{table}"
+        process = await serve(toml, wait=False)
+        assert await process.exits() == 2
+        assert re.fullmatch(f"plugin {said}.*\n", process.said)
 
 
 async def test_a_plugin_that_cannot_start_keeps_the_server_from_starting(serve, tmp_path, occupied):

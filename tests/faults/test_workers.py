@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from tests.support.plugins import plugin
-from tests.support.raw import Client, chat_body, request
+from tests.support.raw import chat_body, refused, request
 from tests.support.redis import until
 from tests.support.upstream import chunks
 from tests.support.workers import SHARED, by_worker, samples, samples_when, workers
@@ -99,6 +99,7 @@ async def test_a_worker_that_is_killed_takes_only_its_own_streams_and_comes_back
     )
     assert all([await ended(client) for client in served[survivor.pid]])
     await process.hears("worker 1 serves again")
+    assert re.findall(r"worker \d serves again", process.said) == ["worker 1 serves again"]
     assert len(workers(process)) == 2
     assert [await one_request(process) for _ in range(20)] == [200] * 20
     whole = await samples_when(process, SERVED, 50 + len(served[survivor.pid]))
@@ -138,16 +139,6 @@ async def test_sigterm_lets_the_streams_of_all_workers_finish(streaming):
     assert len(drained) == 2
     assert sum(map(int, drained)) == 30
     assert len(await process.turns(30)) == 30
-
-
-async def refused(port):
-    try:
-        async with await Client.open(port):
-            return False
-    except ConnectionRefusedError:
-        return True
-    except ConnectionResetError:  # it was in the backlog
-        return False
 
 
 async def test_a_second_signal_ends_all_of_them_at_once(streaming):

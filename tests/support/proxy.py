@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from openai import AsyncOpenAI
 
-from proxy.server import Server
+from proxy.serving.server import Server
 from proxy.startup import load
 
 if TYPE_CHECKING:

@@ -183,3 +183,14 @@ STREAM_HEAD = upstream.head("200 OK", ("Content-Type", "text/event-stream"))
 CHUNKED_HEAD = upstream.head(
     "200 OK", ("Content-Type", "text/event-stream"), ("Transfer-Encoding", "chunked")
 )
+
+
+async def refused(port: int) -> bool:
+    """Does nobody listen there any more?"""
+    try:
+        async with await Client.open(port):
+            return False
+    except ConnectionRefusedError:
+        return True
+    except ConnectionResetError:  # it was in the backlog
+        return False

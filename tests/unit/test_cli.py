@@ -286,7 +286,7 @@ def test_a_new_key_is_printed_once_with_the_table_that_holds_its_hash() -> None:
     }
     assert key not in run("keys", "new").stdout
     Path("x.toml").write_text(CONFIG + f'api_key = "x"\n{done.stdout.split(chr(10) * 2)[-1]}')
-    assert run("check", "x.toml").returncode == 0
+    assert run("check", "-c", "x.toml").returncode == 0  # as the other verbs take it
     listed = run("keys", "list", "-c", "x.toml").stdout
     assert listed.splitlines()[1].split()[:2] == ["alice", f"{table['sha256'][:8]}..."]
     assert table["sha256"] not in listed

@@ -110,6 +110,21 @@ such as '20 MB', not '20 apples'
 not 'https://api.example/v1?...'
         #! 3: upstream.api_key: is empty
         """,
+    "a secret that is too short": """\
+        upstream.base_url = "http://127.0.0.1:1/v1"
+        store.secret = "hush"
+        #! 2: store.secret: should have at least 16 characters
+        """,
+    "an array of which one item is wrong is not empty": """\
+        upstream.base_url = "http://127.0.0.1:1/v1"
+        [[plugins]]
+        use = "rate_limit"
+        [[plugins.limits]]
+        name = "a"
+        per = "caller"
+        requestz = 5
+        #! 7: unknown key 'requestz'; did you mean 'requests'?
+        """,
     "a password in an address": """\
         upstream.base_url = "https://user:hunter2@api.example/v1"
         #! 1: upstream.base_url: should hold no password, as upstream.api_key may, \

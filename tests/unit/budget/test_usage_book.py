@@ -7,12 +7,9 @@ import logging
 from collections import Counter
 from types import SimpleNamespace
 
-import pytest
-
 from plugins.budget import usage
 from plugins.budget.days import Row, read_day
 from plugins.budget.usage import UsageBook
-from tests.support.redis import running
 from tests.support.stores import store_at
 
 DAY = "2026-11-22"
@@ -26,12 +23,6 @@ def book_on(store):
 def note(book, requests=1, model="m"):
     for _ in range(requests):
         book.note(DAY, "ann", model, Counter(requests=1, prompt=10))
-
-
-@pytest.fixture
-async def redis():
-    async with running() as server:
-        yield server
 
 
 async def test_a_process_that_ends_while_redis_is_away_waits_for_it(redis, monkeypatch):

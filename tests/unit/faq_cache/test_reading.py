@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from plugins.faq_cache.reading import LATEST
 from tests.support.raw import ask_chat, metric
 
 QUESTION = "How can I get the refund, please?"
@@ -67,6 +68,15 @@ async def test_a_changed_file_is_read_and_a_broken_one_is_not(answering):
 
     await until(refused)
     assert await says_30()
+
+
+async def test_after_a_silence_the_first_answer_is_that_of_the_file_as_it_is(answering):
+    running, file = await answering()
+    assert await text(running, QUESTION) == "Within 14 days."
+    await asyncio.to_thread(file.write_text, FAQ.replace("Within 14 days.", "Within 30 days."))
+    await asyncio.sleep(LATEST + 0.1)
+    answers = [text(running, QUESTION) for _ in range(5)]
+    assert set(await asyncio.gather(*answers)) == {"Within 30 days."}
 
 
 async def test_a_file_that_cannot_be_used_keeps_the_proxy_from_starting(answering):

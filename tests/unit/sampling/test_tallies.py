@@ -99,12 +99,6 @@ async def test_what_was_chosen_is_added_up_by_scene_and_temperature(shelf):
     assert (a.chosen, b.chosen) == ({"0.3": 2}, {"0.3": 13, "0.0": 1})
 
 
-@pytest.fixture
-async def redis():
-    async with running() as server:
-        yield server
-
-
 async def test_both_sum_up_alike_to_the_last_bit(redis):
     draw = random.Random(7)
     async with store_at(redis.url) as store:

@@ -9,32 +9,33 @@ from typing import TYPE_CHECKING
 
 from aiohttp import http_parser
 
-from . import tasks
-from .admin import Admin
-from .body import BodyBudget
-from .connections import Connections
-from .derive import Root
-from .errors import ConfigError
+from proxy import tasks
+from proxy.admin import Admin
+from proxy.body import BodyBudget
+from proxy.connections import Connections
+from proxy.derive import Root
+from proxy.errors import ConfigError
+from proxy.keys.snapshot import Snapshot
+from proxy.keys.table import KeyTable
+from proxy.listener import Listener
+from proxy.loop_watch import LoopWatch
+from proxy.metering import Meter
+from proxy.store import open_store
+from proxy.telemetry import Telemetry
+from proxy.tokens import Tokenizer
+
 from .generation import Generation, House, pace
-from .keys.snapshot import Snapshot
-from .keys.table import KeyTable
-from .listener import Listener
-from .loop_watch import LoopWatch
-from .metering import Meter
 from .ports import not_to_be_had
-from .store import open_store
-from .telemetry import Telemetry
-from .tokens import Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from aiohttp import web
 
-    from .config import Configuration
-    from .endpoints import Endpoints
-    from .seat import Seat
-    from .telemetry import Metrics
+    from proxy.config import Configuration
+    from proxy.endpoints import Endpoints
+    from proxy.seat import Seat
+    from proxy.telemetry import Metrics
 
 log = logging.getLogger("dragoman")
 

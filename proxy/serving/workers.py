@@ -19,19 +19,22 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import family, logs, worker
-from .derive import Root
-from .errors import ConfigError
+from proxy import logs
+from proxy.derive import Root
+from proxy.errors import ConfigError
+from proxy.seat import Seat
+from proxy.startup import startup_lines
+from proxy.telemetry import shared
+
+from . import family, worker
 from .hangup import Terminal
 from .ports import reserve
+from .process import raise_file_limit
 from .reload import LOOK_SECONDS, Change, Watch, tell_refusal
-from .seat import Seat
-from .serving import raise_file_limit
-from .startup import startup_lines
-from .telemetry import shared
 
 if TYPE_CHECKING:
-    from .config import Configuration
+    from proxy.config import Configuration
+
     from .reload import Reread
 
 log = logging.getLogger("dragoman.workers")
@@ -58,6 +61,7 @@ class _Worker:
     since: float = 0.0
     pause: float = 0.0
     due: float = 0.0
+    """When it is started again; 0 while none of its processes has been lost."""
 
     @property
     def ready(self) -> bool:
@@ -183,7 +187,7 @@ class _Parent:
             return
         os.close(each.news)
         each.news = -1
-        if each.ready and self._serving:
+        if each.ready and each.due:
             self._proven = each.configuration or self._proven
             log.info("worker %d serves again", each.number)
 

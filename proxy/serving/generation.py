@@ -12,36 +12,36 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .admission import Admission
-from .callers import Callers
-from .chain import build
-from .connections import Connections
-from .edge import Edge
-from .endpoints import Endpoints
-from .errors import ConfigError
-from .pacing import Pacer
-from .passthrough import Passthrough
-from .registry import build_layers
-from .services import Services
-from .settlement import Settlement
-from .tasks import is_cancellation
-from .upstream import Upstream
+from proxy.admission import Admission
+from proxy.callers import Callers
+from proxy.chain import build
+from proxy.connections import Connections
+from proxy.edge import Edge
+from proxy.endpoints import Endpoints
+from proxy.layer import start
+from proxy.pacing import Pacer
+from proxy.passthrough import Passthrough
+from proxy.registry import build_layers
+from proxy.services import Services
+from proxy.settlement import Settlement
+from proxy.tasks import is_cancellation
+from proxy.upstream import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .body import BodyBudget
-    from .config import Configuration
-    from .derive import Root
-    from .keys.snapshot import Snapshot
-    from .layer import Layer
-    from .metering import Meter
-    from .settings import Settings
-    from .settings import Upstream as UpstreamSettings
-    from .store import Store
-    from .tasks import Tasks
-    from .telemetry import Metrics, Telemetry
-    from .tokens import Tokenizer
+    from proxy.body import BodyBudget
+    from proxy.config import Configuration
+    from proxy.derive import Root
+    from proxy.keys.snapshot import Snapshot
+    from proxy.layer import Layer
+    from proxy.metering import Meter
+    from proxy.settings import Settings
+    from proxy.settings import Upstream as UpstreamSettings
+    from proxy.store import Store
+    from proxy.tasks import Tasks
+    from proxy.telemetry import Metrics, Telemetry
+    from proxy.tokens import Tokenizer
 
 log = logging.getLogger("dragoman")
 
@@ -154,7 +154,7 @@ class Generation:
         try:
             for layer in self._new:
                 begun.append(layer)
-                await _start(layer)
+                await start(layer)
             offered = (each for layer in self.layers for each in layer.plugin.endpoints())
             self.endpoints = Endpoints(offered, self._house.budget)
         except BaseException:
@@ -183,17 +183,6 @@ def pace(
     """Let requests wait for their turn, if the settings say so."""
     if settings.pace.requests is not None:
         connections.pacer = Pacer(settings, store, metrics)
-
-
-async def _start(layer: Layer) -> None:
-    try:
-        await layer.plugin.start()
-    except ConfigError:
-        raise
-    except Exception as error:
-        log.exception("plugin %s cannot start", layer.name)
-        reason = f"{type(error).__name__}: {error}"
-        raise ConfigError([f"plugin {layer.name} cannot start: {reason}"]) from error
 
 
 async def _stop_all(layers: Sequence[Layer]) -> None:

@@ -7,7 +7,7 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from .errors import ConfigError
+from proxy.errors import ConfigError
 
 if TYPE_CHECKING:
     from contextlib import ExitStack

@@ -7,21 +7,22 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from . import rules
-from .errors import ConfigError
-from .fields import keys
-from .mistakes import Mistakes
-from .settings import Section, Settings, Store, Telemetry, Tokens
-from .stamps import stamp
+from proxy import rules
+from proxy.errors import ConfigError
+from proxy.fields import keys
+from proxy.mistakes import Mistakes
+from proxy.settings import Section, Settings, Store, Telemetry, Tokens
+from proxy.stamps import stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
     from typing import TypeAlias
 
-    from .config import Configuration
+    from proxy.config import Configuration
+    from proxy.stamps import Stamp
+
     from .server import Server
-    from .stamps import Stamp
 
     Reread: TypeAlias = Callable[[], Configuration]
     """Reads the configuration as it was read at start; ConfigError with all mistakes."""

@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import gettempdir, mkdtemp
 
-from .errors import ConfigError
+from proxy.errors import ConfigError
 
 _PREFIX = "dragoman-"
 _SETTLED = 60

@@ -17,19 +17,21 @@ from typing import TYPE_CHECKING, NoReturn
 
 import uvloop
 
-from . import logs
-from .errors import ConfigError
+from proxy import logs
+from proxy.errors import ConfigError
+from proxy.telemetry import shared
+
+from .process import serve_until
 from .reload import Reloading
 from .server import Server
-from .serving import serve_until
-from .telemetry import shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .config import Configuration
+    from proxy.config import Configuration
+    from proxy.seat import Seat
+
     from .reload import Reread
-    from .seat import Seat
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 """What the parent heeds.  A fork has them blocked until it knows what to do about them."""

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from . import logs, tasks
-from .errors import ConfigError
+from proxy import logs, tasks
+from proxy.errors import ConfigError
+from proxy.startup import startup_lines
+
 from .hangup import Terminal
 from .reload import Reloading
 from .server import Server
-from .startup import startup_lines
 
 if TYPE_CHECKING:
-    from .config import Configuration
+    from proxy.config import Configuration
+
     from .reload import Reread
 
 
