@@ -20,9 +20,7 @@ _MARKS = re.compile("[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20
 _ESCAPED = re.compile(
     r"\\u(?:[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|[0-9a-fA-F]{4})"
 )
-_SPACES = re.compile(r"\s+")
-_UNEVEN = re.compile(r"[\x00-\x1f\x7f]|\s\s|\\u")
-"""What ASCII may hold that is not left as it is."""
+_SPACES = re.compile(r"\s{2,}|[^\S ]")
 _CLUSTER = re.compile(
     rf"\s(?:\s|{_UNSEEN.pattern})*"
     rf"|(?:{_ESCAPED.pattern}|.)(?:{_UNSEEN.pattern}|{_MARKS.pattern}|[\u3099\u309a])*",
@@ -43,6 +41,8 @@ _ALIKE = str.maketrans(_CYRILLIC[0] + _GREEK[0] + "ıɡ", _CYRILLIC[1] + _GREEK[
 _LETTERS = {
     first + at: chr(ord("a") + at) for first in (0x1F150, 0x1F170, 0x1F1E6) for at in range(26)
 } | dict(zip(map(ord, "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ"), "abcdefghijklmnoprstuvwyz", strict=True))
+_SIGNS = re.compile("[\u0262-\u029f\u1d00-\u1d22\ua730-\ua731\U0001f150-\U0001f1ff]")
+"""Where those are: with a class of them alone a search takes twenty times as long."""
 # Latin letters with marks, and the letters alone.  A word with three of them is in no language that
 # has a word of these letters without them; "año" and "ano" are two words.
 _UNMARKED = {
@@ -52,6 +52,7 @@ _UNMARKED = {
     and base[0] in string.ascii_lowercase
 }
 _MARKED = "".join(map(chr, _UNMARKED))
+_SEVERAL = re.compile(r"(?:[\u00e0-\u024f\u1e00-\u1eff][a-z]*+){3}")
 _OVERLAID = re.compile(rf"(?<![a-z{_MARKED}])(?:[a-z]*+[{_MARKED}]){{3,}}+[a-z]*+")
 _STRANGE = f"[{''.join(map(chr, _ALIKE))}]"
 _BESIDE = re.compile(f"[a-z0-9@$!|]{_STRANGE}|{_STRANGE}[a-z0-9@$!|]")
@@ -61,12 +62,19 @@ _RUN = re.compile(r"[a-z0-9@$!|\u0131\u0261\u0370-\u03ff\u0400-\u052f]+")
 def folded(text: str) -> str:
     """The text in lower case, of ordinary width, without what nobody sees (NFKC); with one space for
     several or a line's end, and the characters that JSON writes as escapes."""
-    if text.isascii() and not _UNEVEN.search(text):
+    if _is_plain(text):
         return text.lower()
-    text = _UNSEEN.sub("", _ESCAPED.sub(_unescaped, text)).translate(_LETTERS)
+    text = _UNSEEN.sub("", _ESCAPED.sub(_unescaped, text))
+    if _SIGNS.search(text):
+        text = text.translate(_LETTERS)
     composed = unicodedata.normalize("NFKC", text)
     plain = unicodedata.normalize("NFKC", _MARKS.sub("", composed).casefold())
-    return _SPACES.sub(" ", plain)
+    is_even = "  " not in plain and plain.isprintable()
+    return plain if is_even else _SPACES.sub(" ", plain)
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable() and "  " not in text and "\\u" not in text
 
 
 def _unescaped(found: re.Match[str]) -> str:
@@ -98,7 +106,8 @@ def _in_latin(text: str) -> tuple[str, list[tuple[int, int]]]:
         spans.append(word.span())
         return skeleton(word[0].translate(_UNMARKED))
 
-    text = _OVERLAID.sub(bare, text)
+    if _SEVERAL.search(text):
+        text = _OVERLAID.sub(bare, text)
     if not _BESIDE.search(text):
         return text, spans
 
@@ -125,7 +134,7 @@ def origins(text: str) -> list[int]:
     Character by character this may come out otherwise than as a whole, in rare scripts; then every
     place is unknown, and all that can be said is that it is somewhere in the text: [].
     """
-    if text.isascii() and not _UNEVEN.search(text):
+    if _is_plain(text):
         return list(range(len(text) + 1))
     places, made = [], []
     for start, cluster in _clusters(text):

@@ -115,8 +115,8 @@ async def test_the_name_that_a_user_gives_himself_is_checked_and_that_of_a_tool_
     up, running = await moderating()
     async with running.client() as client:
         for role in ("user", "assistant"):
+            message = {"role": role, "name": "scoundrel", "content": "Hello."}
             with pytest.raises(openai.BadRequestError):
-                message = {"role": role, "name": "scoundrel", "content": "Hello."}
                 await client.chat.completions.create(model="gpt-4o-mini", messages=[message])
         tool = {"role": "tool", "tool_call_id": "a", "name": "scoundrel", "content": "1"}
         await client.chat.completions.create(model="gpt-4o-mini", messages=[tool])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plugins.moderation.automaton import Automaton
-from plugins.moderation.folding import folded, origins, unmixed
+from plugins.moderation.folding import folded, origins, skeleton, unmixed
 from plugins.moderation.options import WordList
 from plugins.moderation.rules import Rules
 from plugins.moderation.verdicts import CheckFailed, mask
@@ -152,6 +152,21 @@ def test_the_automaton_finds_every_occurrence(words, text):
         if text.startswith(word, start)
     }
     assert found == sorted(expected)
+
+
+@given(st.text("ab c48а  ", max_size=60))
+async def test_words_near_signs_are_those_of_the_whole_text(text):
+    words = ("ab", "abba c", "b", "cab a bac")
+    letters, spans = unmixed(folded(text))
+    everywhere = Automaton([(skeleton(word), word) for word in words]).find(letters)
+    whole = {
+        (start, end)
+        for start, end, _ in everywhere
+        if any(start < last and end > first for first, last in spans)
+        and letters[start - 1 : start].strip() == letters[end : end + 1].strip() == ""
+    }
+    found = (await rules(*words, action="mask")).search(text).masked
+    assert whole <= set(found)
 
 
 @given(st.text(max_size=40))
