@@ -52,7 +52,7 @@ class Rules:
         return bool(self._lists)
 
     async def start(self) -> None:
-        """Read the files.  OSError or UnicodeDecodeError if one cannot be read."""
+        """Read the files.  OSError or ValueError with its name if one cannot be read."""
         if any(each.words or each.files for each in self._lists):
             await asyncio.to_thread(self._load)
 
@@ -126,7 +126,10 @@ class Rules:
 def _words(each: WordList) -> Iterator[str]:
     yield from each.words
     for file in each.files:
-        lines = file.read_text("utf-8-sig").splitlines()
+        try:
+            lines = file.read_text("utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file}: is not UTF-8: {error.reason}") from error
         yield from (line for line in map(str.strip, lines) if line)
 
 
