@@ -110,7 +110,7 @@ async def test_files_are_read_and_must_be_there(tmp_path):
     assert (await rules(files=(file,))).search("你这个坏蛋").blocks
     with pytest.raises(FileNotFoundError):
         await rules(files=(tmp_path / "none.txt",))
-    file.write_bytes(b"caf\xe9")
+    file.write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match=r"words\.txt: is not UTF-8"):
         await rules(files=(file,))
 
