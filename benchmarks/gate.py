@@ -2,7 +2,7 @@
 
 Time: answers of 1,500 characters at 60 tokens a second, with a check that takes 174 ms (lognormal,
 99 % within half a second), against the same stream without a check.  The clock is simulated: waits
-take no time.  CPU: the gate with all that goes with it, per delta.
+take no time.  CPU: the gate with all that goes with it, per delta.  Then checks of the input.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from plugins.moderation.windows import Pace, Window
 from proxy import sse
 from proxy.exchange import Exchange
 from proxy.response import StreamResponse
+
+from .checks import beside, lists
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -181,6 +183,7 @@ def shown(name: str, values: list[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--answers", type=int, default=300)
+    parser.add_argument("--questions", type=int, default=100, help="to the check beside")
     options = parser.parse_args()
     random = Random(1)
 
@@ -199,6 +202,8 @@ def main() -> None:
     ):
         least, middle = min(costs) * 1e6, median(costs) * 1e6
         print(f"{name + ', CPU per delta':24} {least:6.1f} us least {middle:6.1f} us median")
+    lists()
+    asyncio.run(beside(options.questions))
 
 
 if __name__ == "__main__":

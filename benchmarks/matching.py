@@ -55,6 +55,18 @@ Is it -5 degrees? | Is it 5 degrees?
 Do you take 50%? | Do you take 50?
 How do I write C++? | How do I write C#?
 How do I lock my card? | How do I unlock my card?
+When do you open on Monday? | When do you open on Tuesday?
+How many days does delivery take? | How many hours does delivery take?
+Where is my order? | Where was my order?
+Is VAT included in the price? | Is VAT excluded from the price?
+Is smoking allowed in the rooms? | Is smoking banned in the rooms?
+May I smoke in my room? | May I smoke outside my room?
+How can I send money to a friend? | How can a friend send money to me?
+How do I get a refund? | How do I stop getting a refund?
+How do I get a refund? | How do I give a refund?
+Does the app work on iPhone? | Does the app work on Android?
+Can I cancel my plan? | When can I cancel my plan?
+I forgot my password | I remember my password
 How do I subscribe? | How do I unsubscribe?
 When does the store close? | When is the store close?
 What does it do? | What is it?

@@ -137,6 +137,12 @@ def _faq(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _share(text: str) -> float:
+    if not 0 < (share := float(text)) <= 1:
+        raise argparse.ArgumentTypeError("should be above 0, and 1 at most")
+    return share
+
+
 def _usage(arguments: argparse.Namespace) -> int:
     import asyncio
 
@@ -250,7 +256,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     calibrate = actions.add_parser("calibrate", help="a threshold from labelled pairs of questions")
     calibrate.add_argument("pairs", type=Path, metavar="FILE", help='lines {"a":…,"b":…,"same":…}')
     calibrate.add_argument("--embedder", metavar="NAME", help="instead of the configuration's")
-    calibrate.add_argument("--precision", type=float, default=0.99, metavar="P", help="(0.99)")
+    calibrate.add_argument("--precision", type=_share, default=0.99, metavar="P", help="(0.99)")
     calibrate.add_argument("--svg", type=Path, default=Path("faq-calibration.svg"), metavar="FILE")
     for action in (test, review, calibrate):
         action.add_argument("-c", "--config", type=Path, metavar="FILE", help=_FILE_HELP)

@@ -10,9 +10,10 @@ from collections import Counter
 from itertools import groupby, pairwise, product
 from typing import TYPE_CHECKING
 
+from .english import other_aim, other_name, other_subject, other_tense, other_time
 from .question import Question
 from .tables import toml
-from .vetoes import asked_for, latin, negations, numbers, persons
+from .vetoes import asked_for, latin, negations, numbers, persons, stem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -34,6 +35,7 @@ _SUBJECT = re.compile(rf"\b({_MODALS}) (i|you|he|she|they|we)\b")
 _TELLING = re.compile(rf"\b{_MODALS} you (?={_any(_ENGLISH['telling'])}\b)")
 _SPELT_OUT = [(re.compile(rf"\b{long}\b"), short) for long, short in _ENGLISH["asks"].items()]
 _YES_OR_NO = re.compile(rf"{_any(_ENGLISH['yes_or_no'])} ")
+_MAY = re.compile(r"(?:can|could|may) (?:i|we) ")
 _PLACED = re.compile(rf"\b({_any(_ENGLISH['directions'])}) (?:(?:the|my|a|an|your) )?([^\W\d_]+)")
 _ARTICLES, _BE, _DO = (
     frozenset(_ENGLISH["grammar"][each].split()) for each in ("articles", "be", "do")
@@ -47,7 +49,9 @@ _LINKS, _CHOICES = frozenset(_TABLES["links"]), tuple(map(tuple, _TABLES["choice
 _BESIDE = 3
 """Words at both ends of what was moved that may belong to it."""
 _STRONG = frozenset(("how", "why", "when", "where", "who", "amount", "opinion"))
-_STOP, _ENDINGS = frozenset(_ENGLISH["stop"].split()), tuple(_ENGLISH["endings"].split())
+_PLACED_IN_TIME = frozenset(("when", "where", "who"))
+"""What "can I" does not ask for; it may well ask how."""
+_STOP = frozenset(_ENGLISH["stop"].split())
 _SPEAKER = frozenset(("i", "我", "自己"))
 
 
@@ -60,13 +64,7 @@ def meant(question: Question) -> Question:
 def content_words(question: Question) -> frozenset[str]:
     """Its words that say what it is about, without their endings; nothing of Chinese."""
     words = (word for word in meant(question).tokens if word.isascii() and word.isalpha())
-    return frozenset(_stem(word) for word in words if word not in _STOP)
-
-
-def _stem(word: str) -> str:
-    """Without the most common endings: both "books" and "booking" are about what "book" is."""
-    ending = next((e for e in _ENDINGS if word.endswith(e) and len(word) - len(e) > 2), "")
-    return word.removesuffix(ending)
+    return frozenset(stem(word) for word in words if word not in _STOP)
 
 
 # ---- who
@@ -112,7 +110,9 @@ def roles(question: Question) -> list[str]:
 def other_question(asked: Question, known: Question) -> bool:
     """Do they ask for different things?  "What day" and "when" are the same, "what" fits all."""
     one, other = _classes(asked), _classes(known)
-    if "why" in one ^ other:
+    if "why" in one ^ other or any(
+        "may" in a and b & _PLACED_IN_TIME for a, b in ((one, other), (other, one))
+    ):
         return True
     strong = [(each & _STRONG) or (each & {"yes"}) for each in (one, other)]
     return all(strong) and strong[0].isdisjoint(strong[1])
@@ -125,6 +125,8 @@ def _classes(question: Question) -> set[str]:
     found = asked_for(Question(text))
     if _OPINION.search(question.joined):
         found = found - {"how"} | {"opinion"}
+    if not found and _MAY.match(text):
+        return {"may"}
     return found or ({"yes"} if _YES_OR_NO.match(text) else set())
 
 
@@ -238,12 +240,17 @@ def objections(asked: Question, known: Question, antonyms: Antonyms) -> Iterator
         ("numbers", lambda: numbers(asked) != numbers(known)),
         ("signs", lambda: signs(asked) != signs(known)),
         ("negation", lambda: negations(asked) != negations(known)),
-        ("antonyms", lambda: antonyms.differ(asked, known)),
+        ("antonyms", lambda: antonyms.differ(meant(asked), meant(known))),
+        ("aim", lambda: other_aim(asked, known)),
+        ("time", lambda: other_time(asked, known)),
+        ("tense", lambda: other_tense(meant(asked), meant(known))),
         ("question_word", lambda: other_question(asked, known)),
         ("condition", lambda: conditions(asked) != conditions(known)),
         ("latin", lambda: latin(asked) != latin(known)),
+        ("name", lambda: other_name(asked, known)),
         ("modal", lambda: other_duty(asked, known)),
         ("pronouns", lambda: other_persons(asked, known)),
+        ("subject", lambda: other_subject(meant(asked), meant(known))),
         ("roles", lambda: roles(asked) != roles(known)),
         ("mention", lambda: mentioned(asked) != mentioned(known)),
         ("order", lambda: turned(asked, known)),

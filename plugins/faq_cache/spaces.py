@@ -36,14 +36,18 @@ class Neighbour:
     negative: float
     """The cosine of its nearest negative; -1 if it has none."""
     threshold: float
-    new_words: float
+    step: Threshold
     words: frozenset[str]
     """All content words of the entry's phrases."""
 
     def needed(self, asked: Question) -> float:
-        """The cosine at which it would be the answer."""
-        new = self.new_words if content_words(asked) - self.words else 0.0
-        return self.threshold + new
+        """The cosine at which it would be the answer.  A threshold that was raised tells other
+        entries apart already."""
+        words = content_words(asked)
+        if words <= self.words:
+            return self.threshold
+        narrower = self.step.narrower if content_words(self.question) <= words else 0.0
+        return max(self.threshold, self.step.cosine + self.step.new_words + narrower)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +93,7 @@ class Space:
             cosine=float(cosines[member.start + phrase]),
             negative=float(negatives.max()) if len(negatives) else -1.0,
             threshold=member.threshold,
-            # A threshold that was raised tells other entries apart already.
-            new_words=max(0.0, member.step.cosine + member.step.new_words - member.threshold),
+            step=member.step,
             words=member.words,
         )
 

@@ -23,6 +23,8 @@ class Threshold:
     cosine: float
     new_words: float = 0.0
     """Added for a question with words that no phrase of the entry has."""
+    narrower: float = 0.0
+    """Added to that, if it has all content words of the phrase, too: it asks for a part of that."""
     stray: float = -1.0
     """A phrase is left out if all others of its entry are further off."""
     phrases: int = 0

@@ -22,6 +22,9 @@ _CLASSES = {
 }
 _PRONOUNS: dict[str, str] = _TABLES["pronouns"]["english"]
 _NEGATIONS = frozenset(_TABLES["negation"]["english"].split())
+_ENDINGS = tuple(_TABLES["antonyms"]["endings"].split())
+_BEGINNINGS = tuple(_TABLES["antonyms"]["beginnings"].split())
+_DOUBLED = re.compile(r"(?<=([bdgmnprt]))\1$")
 _CHINESE = re.compile(r"[\u3400-\u9fff]")
 
 
@@ -37,6 +40,16 @@ _DENIED = _any(_TABLES["negation"]["chinese"].split())
 _UNDENIED = _any(_TABLES["negation"]["idioms"].split())
 _A_NOT_A = re.compile(r"(.{1,2})[不没](?=\1)")
 _PERSONS = _any(_TABLES["pronouns"]["chinese"].split())
+
+
+def stem(word: str) -> str:
+    """Without the most common endings: both "books" and "booking" are about what "book" is."""
+    ending = next((e for e in _ENDINGS if word.endswith(e) and len(word) - len(e) > 2), "")
+    return (
+        _DOUBLED.sub("", word.removesuffix(ending))
+        if len(ending) > 1
+        else word.removesuffix(ending)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +69,29 @@ class Antonyms:
         gone, come = a - b, b - a
         if not gone or not come:
             return False
-        return any(
-            (_has(asked, gone, one) and _has(known, come, other))
-            or (_has(asked, gone, other) and _has(known, come, one))
+        here, there = set(map(stem, gone)), set(map(stem, come))
+        return _denied(here, there) or any(
+            (_has(asked, here, one) and _has(known, there, other))
+            or (_has(asked, here, other) and _has(known, there, one))
             for one, other in self.pairs
         )
 
 
-def _has(question: Question, only_here: Counter[str], word: str) -> bool:
+def _denied(here: set[str], there: set[str]) -> bool:
+    """Has one a word that the other has with "un" before it?"""
+    return any(
+        before + word in longer
+        for words, longer in ((here, there), (there, here))
+        for word in words
+        if word.isascii() and len(word) > 1
+        for before in _BEGINNINGS
+    )
+
+
+def _has(question: Question, only_here: set[str], word: str) -> bool:
     """Is the word in the question, with a part that the other question does not have?"""
     if word.isascii():
-        return word in only_here
+        return stem(word) in only_here
     return word in question.joined and any(character in only_here for character in word)
 
 

@@ -257,7 +257,11 @@ def _masked(held: Held) -> Chunk:
 def _with_masks(choice: dict[str, Any], spans: Mapping[Key, Sequence[Span]]) -> dict[str, Any]:
     index = choice.get("index", 0)
     here = {path: found for (each, path), found in spans.items() if each == index}
-    return {**choice, "delta": masked(choice.get("delta") or {}, here)}
+    if not any(here.values()):
+        return choice
+    # The tokens of logprobs spell out what is masked.
+    bare = {**choice, "logprobs": None} if choice.get("logprobs") else choice
+    return {**bare, "delta": masked(choice.get("delta") or {}, here)}
 
 
 def _within(piece: Piece, masks: Iterable[Span]) -> Iterator[Span]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxy.plugin import ContentRejected, alongside, answer
 
-from .texts import images, masked, texts, turn
+from .texts import NAME, images, masked, spoken, turn
 from .verdicts import CLEAN, UNKNOWN, CheckFailed, ModerationUnavailable, Verdict, total
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ class Incoming:
         not."""
         strict = asked is not None and asked.blocks("input")
         indexes = list(turn(request.messages, everything=self._options.history == "all"))
-        said = {index: list(texts(request.messages[index])) for index in indexes}
-        found = await self._first(said)
+        pieces = {index: list(spoken(request.messages[index])) for index in indexes}
+        found = await self._first(pieces)
         verdict = self._judged(total(found.values()), strict=strict)
         request = _with_masks(request, found)
         if self._api is None and not self._late:
@@ -73,7 +73,7 @@ class Incoming:
         verdicts: list[Verdict] = []
 
         async def check() -> None:
-            later = verdict + await self._then(said, urls)
+            later = verdict + await self._then(pieces, urls)
             verdicts.append(self._judged(later, strict=strict))
             self._record.found("input", verdicts[0])
 
@@ -100,8 +100,9 @@ class Incoming:
         for index, pieces in said.items():
             for path, text in pieces:
                 found[index, path] = await self._known(self._quickly(text))
-            if len(pieces) > 1:
-                whole = await self._known(self._quickly("".join(text for _, text in pieces)))
+            parts = [text for path, text in pieces if path != NAME]
+            if len(parts) > 1:
+                whole = await self._known(self._quickly("".join(parts)))
                 if whole.blocks:
                     found[index, ()] = whole
         return found

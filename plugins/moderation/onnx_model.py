@@ -33,11 +33,13 @@ class OnnxModel:
         except ImportError as error:
             raise ImportError("pip install 'dragoman[onnx]'") from error
         verify(self._folder / "model.onnx", self._sha256)
-        config = msgspec.json.decode((self._folder / "config.json").read_bytes())
-        names = {int(place): str(name) for place, name in config["id2label"].items()}
-        self.labels = tuple(names[place] for place in range(len(names)))
-        self._one_of_them = config.get("problem_type") == "single_label_classification"
-        self._tokenizer = Tokenizer.from_file(str(self._folder / "tokenizer.json"))
+        self._configure(self._folder / "config.json")
+        vocabulary = self._folder / "tokenizer.json"
+        vocabulary.open("rb").close()  # OSError with its name
+        try:
+            self._tokenizer = Tokenizer.from_file(str(vocabulary))
+        except Exception as error:  # that is what it raises
+            raise ValueError(f"{vocabulary}: {error}") from None
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(TOKENS, stride=OVERLAP)
         options = SessionOptions()
@@ -49,6 +51,15 @@ class OnnxModel:
         self._inputs = {each.name for each in self._session.get_inputs()}
         if len(scores := self._scores(self._tokenizer.encode("."))) != len(self.labels):
             raise ValueError(f"the model has {len(scores)} outputs, config.json {len(self.labels)}")
+
+    def _configure(self, file: Path) -> None:
+        try:
+            config = msgspec.json.decode(file.read_bytes())
+            names = {int(place): str(name) for place, name in config["id2label"].items()}
+            self.labels = tuple(names[place] for place in range(len(names)))
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{file}: has no id2label with a name for each output") from error
+        self._one_of_them = config.get("problem_type") == "single_label_classification"
 
     def parts(self, text: str) -> Iterator[Part]:
         for at, piece in slices(text):  # the tokenizer would take all of a long text at once

@@ -145,7 +145,8 @@ class Outgoing:
             }, verdict
         if not verdict.masked:
             return choice, verdict
-        return {**fields, **masked(said, spans)}, verdict
+        bare = {"logprobs": None} if fields.get("logprobs") else {}  # they spell out what is masked
+        return {**fields, **bare, **masked(said, spans)}, verdict
 
     async def _unreadable(self, request: ChatRequest, response: FullResponse) -> ChatResponse:
         """An answer of no known form: a client may know it."""
@@ -203,7 +204,7 @@ class Outgoing:
         ends = [
             {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
             for delta, reason in steps
-            for index in sorted(choices)
+            for index in sorted(choices, key=str)
         ]
         chunks = [Chunk.of({**frame, "choices": [end], **null}) for end in ends]
         if verdicts := wanted.told():

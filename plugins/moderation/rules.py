@@ -47,12 +47,13 @@ class Rules:
         ]
         self._words: AnyAutomaton[WordList] = Automaton(())
         self._skeletons: AnyAutomaton[WordList] = Automaton(())
+        self._longest = 0
 
     def __bool__(self) -> bool:
         return bool(self._lists)
 
     async def start(self) -> None:
-        """Read the files.  OSError or UnicodeDecodeError if one cannot be read."""
+        """Read the files.  OSError or ValueError with its name if one cannot be read."""
         if any(each.words or each.files for each in self._lists):
             await asyncio.to_thread(self._load)
 
@@ -60,6 +61,7 @@ class Rules:
         words = [(folded(word).strip(), each) for each in self._lists for word in _words(each)]
         self._words = automaton(dict.fromkeys(words))
         self._skeletons = automaton(dict.fromkeys((skeleton(word), each) for word, each in words))
+        self._longest = max((len(word) for word, _ in words), default=0)
 
     async def check(self, text: str) -> Verdict:
         """What is found.  CheckFailed if a pattern takes too long."""
@@ -80,13 +82,23 @@ class Rules:
         hits = self._once(_whole(plain, self._words.find(plain)))
         letters, mixed = unmixed(plain)
         if mixed:
-            found = _whole(letters, self._skeletons.find(letters))
+            found = _whole(letters, self._beside(mixed, letters))
             hits += self._once(hit for hit in found if _meets(hit, mixed))
         places = origins(text) if hits else []
         return [
             Finding(each.name, each.action, _span(places, start, end, len(text)))
             for start, end, each in hits
         ]
+
+    def _beside(self, spans: Sequence[Span], text: str) -> Iterator[Hit]:
+        """The skeletons that are at one of these places or near, and perhaps others."""
+        start = stop = 0
+        for first, last in (*spans, (len(text) + 2 * self._longest, 0)):
+            if first - self._longest >= stop:
+                for begin, end, each in self._skeletons.find(text[start:stop]):
+                    yield start + begin, start + end, each
+                start = first - self._longest
+            stop = max(stop, last + self._longest)
 
     @staticmethod
     def _once(hits: Iterable[Hit]) -> list[Hit]:
@@ -115,7 +127,10 @@ class Rules:
 def _words(each: WordList) -> Iterator[str]:
     yield from each.words
     for file in each.files:
-        lines = file.read_text("utf-8-sig").splitlines()
+        try:
+            lines = file.read_text("utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file}: is not UTF-8: {error.reason}") from error
         yield from (line for line in map(str.strip, lines) if line)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from .verdicts import mask
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Path: TypeAlias = tuple[str | int, ...]
 
+NAME: Final[Path] = ("name",)
 TOOLS = ("tool_calls", "function_call")
 # Keys whose values nobody reads.  All other text counts, whatever a server calls it.
 STRUCTURE = frozenset(
@@ -64,6 +65,14 @@ def texts(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
             yield from texts(inner, (*path, key))
 
 
+def spoken(message: Any) -> Iterator[tuple[Path, str]]:
+    """Every text of a message, and the name that its author gives himself: the model reads it, too."""
+    yield from texts(message)
+    name = message.get("name") if isinstance(message, Mapping) else None
+    if isinstance(name, str) and name and _role(message) not in ("tool", "function"):
+        yield NAME, name
+
+
 def images(message: Any) -> Iterator[str]:
     """The URL of each image in a message."""
     content = message.get("content") if isinstance(message, Mapping) else None
@@ -81,9 +90,9 @@ def _entries(entries: Sequence[Any]) -> Iterator[tuple[int, Any]]:
 
 
 def mapped(value: Any, change: Callable[[Path, str], str], path: Path = ()) -> Any:
-    """A copy with each text changed."""
+    """A copy with each string changed."""
     if isinstance(value, str):
-        return change(path, value) if value and path[-1] not in STRUCTURE else value
+        return change(path, value) if value else value
     if isinstance(value, Mapping):
         return {key: mapped(inner, change, (*path, key)) for key, inner in value.items()}
     if isinstance(value, list):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import openai
 import pytest
 
@@ -20,7 +21,7 @@ from tests.support.moderation import (
     stream_of,
     streamed,
 )
-from tests.support.upstream import chunks
+from tests.support.upstream import chunks, completion
 
 
 async def test_an_answer_in_one_piece_is_shown_or_ended(moderating, upstream):
@@ -119,6 +120,18 @@ async def test_what_is_masked_in_a_stream_is_as_long_as_it_was(moderating):
     assert await streamed(running) == ("Call ********* today, or tomorrow.", "stop")
     whole = (await ask(running)).choices[0].message.content
     assert whole == "Call ********* today, or tomorrow."
+
+
+async def test_the_tokens_of_what_is_masked_are_not_told(moderating):
+    async def script(call):
+        body = msgspec.json.decode(completion("Call 1234-5678."))
+        body["choices"][0]["logprobs"] = {"content": [{"token": "1234-5678", "logprob": 0.0}]}
+        await call.answer(msgspec.json.encode(body))
+
+    _, running = await moderating(LISTS, script)
+    answer = await ask(running)
+    assert answer.choices[0].message.content == "Call *********."
+    assert "1234" not in answer.model_dump_json()
 
 
 @pytest.mark.parametrize("script", [broken, hanging])

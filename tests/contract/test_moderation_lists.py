@@ -109,3 +109,15 @@ async def test_a_pattern_that_takes_too_long_refuses_or_lets_pass(moderating):
     assert failed.value.code == "moderation_unavailable"
     _, running = await moderating(table.format('input.on_error = "open"'))
     assert await ask(running, bomb)
+
+
+async def test_the_name_that_a_user_gives_himself_is_checked_and_that_of_a_tool_is_not(moderating):
+    up, running = await moderating()
+    async with running.client() as client:
+        for role in ("user", "assistant"):
+            message = {"role": role, "name": "scoundrel", "content": "Hello."}
+            with pytest.raises(openai.BadRequestError):
+                await client.chat.completions.create(model="gpt-4o-mini", messages=[message])
+        tool = {"role": "tool", "tool_call_id": "a", "name": "scoundrel", "content": "1"}
+        await client.chat.completions.create(model="gpt-4o-mini", messages=[tool])
+    assert len(up.calls) == 1

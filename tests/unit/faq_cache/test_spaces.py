@@ -115,6 +115,13 @@ def test_a_word_that_no_phrase_has_costs_something():
     assert (told.decision.reason, told.needed) == ("cosine", 0.95)
 
 
+def test_a_part_of_what_a_phrase_asks_for_costs_more():
+    steps = {"": (Threshold(0.1, new_words=0.2, narrower=0.4),)}
+    assert ask("How do I lock my lost blue card?", LOCK, steps=steps).needed == pytest.approx(0.7)
+    assert ask("How do I lock my lost card?", LOCK, steps=steps).needed == pytest.approx(0.3)
+    assert ask("How do I lock the blue card?", LOCK, steps=steps).needed == pytest.approx(0.1)
+
+
 def test_a_phrase_unlike_all_others_is_left_to_the_other_tiers():
     steps = {"": (Threshold(0.6, stray=0.2),)}
     aliases = ["How can I lock my blue card?", "My blue card: lock it", "Zzz weather"]

@@ -147,6 +147,14 @@ async def test_a_mask_keeps_the_length_of_every_chunk():
     assert Chunk(released).texts() == {0: "a *** word."}
 
 
+async def test_the_tokens_of_what_is_masked_are_not_told():
+    gate, _ = watched(Pace(first=1, interval=0), verdict=Verdict((Finding("x", "mask", (2, 5)),)))
+    body = Chunk(content("a bad word.")).body
+    body["choices"][0]["logprobs"] = {"content": [{"token": "a bad word.", "logprob": 0}]}
+    (released,) = await feed(gate, Chunk.of(body).raw)
+    assert b"bad" not in released
+
+
 async def test_every_open_choice_ends_when_one_is_blocked():
     gate, _ = watched(Pace(first=1, interval=0), verdict=BLOCKED)
     await feed(gate, event(1, {"role": "assistant"}), content("bad"))

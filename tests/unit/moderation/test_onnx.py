@@ -63,3 +63,24 @@ def test_another_model_than_the_one_that_is_pinned_is_not_loaded(tmp_path):
 def test_a_config_of_another_model_is_noticed(tmp_path):
     with pytest.raises(ValueError, match="2 outputs"):
         loaded(tmp_path, id2label={"0": "toxicity"})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error"),
+    [
+        ("config.json", "{}", ValueError),
+        ("config.json", "[1]", ValueError),
+        ("config.json", "no JSON", ValueError),
+        ("config.json", None, OSError),
+        ("tokenizer.json", "{}", ValueError),
+        ("tokenizer.json", None, OSError),
+        ("model.onnx", None, OSError),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(tmp_path, name, content, error):
+    pinned = onnx_folder.make(tmp_path)
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(error, match=name):
+        OnnxModel(tmp_path, pinned).load()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plugins.moderation.automaton import Automaton, NativeAutomaton, automaton
-from plugins.moderation.folding import folded, origins, unmixed
+from plugins.moderation.folding import folded, origins, skeleton, unmixed
 from plugins.moderation.options import WordList
 from plugins.moderation.rules import Rules
 from plugins.moderation.verdicts import CheckFailed, mask
@@ -38,6 +38,17 @@ async def rules(*words, action="block", patterns=(), **options):
         ("scoundrel", "\u0405\u0421OUNDR\u0415L"),
         ("scoundrel", "5c\u03bfundre1"),
         ("two words", "Two Words"),
+        ("two words", "two\nwords and more"),
+        ("two words", "two \u00a0 words"),
+        ("scoundrel", "sco\x00un\x08drel"),
+        ("scoundrel", "s\u1ab0co\ufe20undrel\u1dc0"),
+        ("scoundrel", "s\u0301c\u0302o\u0303undrel"),
+        ("scoundrel", "scôúndrêl"),
+        ("scoundrel", "ꜱᴄᴏᴜɴᴅʀᴇʟ"),
+        ("scoundrel", "🅢🅒🅞🅤🅝🅓🅡🅔🅛 🇸🇨"),
+        ("scoundrel", r'{"said": "sc\u006fundrel"}'),
+        ("坏蛋", r'{"said": "\u574f\u86cb"}'),
+        ("😀x", r'{"said": "\ud83d\ude00x"}'),
         ("straße", "STRASSE"),
         ("fûté", "fu\u0302te\u0301"),
         ("坏蛋", "大坏蛋们"),
@@ -53,6 +64,9 @@ async def test_found(word, text):
     ("word", "text"),
     [
         ("ass", "class"),
+        ("ano", "año"),
+        ("prefer", "préfère"),
+        ("two words", "two, words"),
         ("hell", "shell"),
         ("hell", "heil"),
         ("as", "45"),
@@ -81,6 +95,8 @@ async def test_a_longer_word_hides_no_shorter_one():
         ("a dog, a D\u200bOG!", "a ***, a ****!"),
         ("ｄｏｇ 狗dog", "*** 狗***"),
         ("\u200bd0g", "\u200b***"),
+        (r'{"a": "\u0064og \u0064"}', r'{"a": "******** \u0064"}'),
+        ("a\n\n dog  \x00dog", "a\n\n ***  \x00***"),
     ],
 )
 async def test_a_mask_covers_what_was_found_and_nothing_else(text, left):
@@ -94,6 +110,9 @@ async def test_files_are_read_and_must_be_there(tmp_path):
     assert (await rules(files=(file,))).search("你这个坏蛋").blocks
     with pytest.raises(FileNotFoundError):
         await rules(files=(tmp_path / "none.txt",))
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"words\.txt: is not UTF-8"):
+        await rules(files=(file,))
 
 
 async def test_a_pattern_may_not_take_long():
@@ -104,7 +123,18 @@ async def test_a_pattern_may_not_take_long():
     assert time.perf_counter() - start < 1
 
 
-@pytest.mark.parametrize("text", ["a" * 200_000, "a1" * 100_000, "$" * 200_000, "dog " * 50_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 200_000,
+        "a1" * 100_000,
+        "$" * 200_000,
+        "dog " * 50_000,
+        "aé" * 100_000,
+        r"\u0061" * 30_000,
+        " " * 200_000,
+    ],
+)
 async def test_hostile_text_takes_time_that_grows_with_its_length(text):
     made = await rules("dog", "aaaa", "aab")
     start = time.perf_counter()
@@ -130,6 +160,21 @@ def test_an_automaton_finds_every_occurrence(kind, words, text):
         if text.startswith(word, start)
     }
     assert found == sorted(expected)
+
+
+@given(st.text("ab c48а  ", max_size=60))
+async def test_words_near_signs_are_those_of_the_whole_text(text):
+    words = ("ab", "abba c", "b", "cab a bac")
+    letters, spans = unmixed(folded(text))
+    everywhere = Automaton([(skeleton(word), word) for word in words]).find(letters)
+    whole = {
+        (start, end)
+        for start, end, _ in everywhere
+        if any(start < last and end > first for first, last in spans)
+        and letters[start - 1 : start].strip() == letters[end : end + 1].strip() == ""
+    }
+    found = (await rules(*words, action="mask")).search(text).masked
+    assert whole <= set(found)
 
 
 @given(st.text(max_size=40))
