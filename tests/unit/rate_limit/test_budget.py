@@ -187,7 +187,11 @@ async def test_what_ends_at_once_is_written_together_and_exactly():
         async with asyncio.TaskGroup() as group:
             for _ in range(200):
                 group.create_task(ledger.add(entries))
-        assert await redis.client.mget("{a}:day", "{a}:month", "{}:all") == [b"603", b"1005", b"1407"]
+        assert await redis.client.mget("{a}:day", "{a}:month", "{}:all") == [
+            b"603",
+            b"1005",
+            b"1407",
+        ]
         calls = (await redis.client.info("commandstats"))["cmdstat_evalsha"]["calls"]
         assert calls < 20
         assert 0 < await redis.client.ttl("{a}:day") <= 60
