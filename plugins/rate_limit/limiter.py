@@ -47,7 +47,10 @@ class Limiter:
         if self._shared is not None:
             try:
                 allowed, levels = await self._shared.reserve(demands, lease)
-            except StoreUnavailable:
+            except StoreUnavailable as error:
+                # A Redis that froze takes the places when it thaws, and nobody would know of them.
+                if error.may_be_done and (places := _places(demands)):
+                    self._leases.owe(lease, self._shared, places)
                 demands = [demand.part(self._processes) for demand in demands]
             else:
                 return self._hold(Decision(demands, levels, allowed, self._shared), lease)
