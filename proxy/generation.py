@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .admission import Admission
 from .callers import Callers
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .keys.snapshot import Snapshot
     from .layer import Layer
     from .metering import Meter
+    from .plugin import Plugin
     from .settings import Settings
     from .settings import Upstream as UpstreamSettings
     from .store import Store
@@ -86,6 +87,7 @@ class Generation:
         kept = {} if before is None else before.kept_by(configuration)
         self.layers = build_layers(configuration.plugins, self._services, kept)
         self._new = [layer for layer in self.layers if layer.name not in kept]
+        self._before = {} if before is None else {each.name: each.plugin for each in before.layers}
 
     @property
     def settings(self) -> Settings:
@@ -154,7 +156,8 @@ class Generation:
         try:
             for layer in self._new:
                 begun.append(layer)
-                await _start(layer)
+                await _start(layer, self._before.get(layer.name))
+            self._before.clear()
             offered = (each for layer in self.layers for each in layer.plugin.endpoints())
             self.endpoints = Endpoints(offered, self._house.budget)
         except BaseException:
@@ -185,8 +188,10 @@ def pace(
         connections.pacer = Pacer(settings, store, metrics)
 
 
-async def _start(layer: Layer) -> None:
+async def _start(layer: Layer, before: Plugin[Any] | None) -> None:
     try:
+        if type(before) is type(layer.plugin):
+            layer.plugin.inherit(before)
         await layer.plugin.start()
     except ConfigError:
         raise

@@ -9,7 +9,7 @@ from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 from zoneinfo import ZoneInfo
 
 from proxy.plugin import Plugin, RateLimited, Usage, cost, note
@@ -104,6 +104,11 @@ class SpendingLimit(Plugin[BudgetOptions]):
         names = {self.config.timezone, *self.config.timezones.values()}
         self._zones = await asyncio.to_thread(lambda: {name: ZoneInfo(name) for name in names})
         await asyncio.to_thread(cost, "gpt-4o", Usage(1, 1))  # the first one takes half a second
+
+    def inherit(self, before: Self) -> None:
+        self._ledger, self._running = before._ledger, before._running
+        if before.config.keep_usage == self.config.keep_usage:
+            self._book = before._book
 
     async def stop(self) -> None:
         await self._ledger.write()

@@ -244,10 +244,8 @@ async def test_another_configuration_is_taken_up_while_it_is_gone(proxy, redis, 
 async def is_spent(redis, proxy):
     """Do the counters of both budgets say what was used?"""
     keys = [*await redis.client.keys("*}:own:*"), *await redis.client.keys("*}:all:*")]
-    print(keys, await redis.client.mget(keys), proxy.answered*35, proxy.started.server._generations[-1].layers[1].plugin._ledger._places, proxy.started.server._generations[-1].layers[1].plugin._ledger._known)
     return [int(v) for v in await redis.client.mget(keys)] == [proxy.answered * sum(TOKENS)] * 2
 
 
 async def nothing_is_held(redis):
-    print(await redis.client.keys("*concurrent"), await redis.client.keys("*lease*"))
     return not await redis.client.keys("*concurrent") and not await redis.client.keys("*lease*")
