@@ -35,6 +35,10 @@ class Limiter:
         self.on_freed: Callable[[], None] = lambda: None
         """Called when something was given back."""
 
+    def inherit(self, before: Limiter) -> None:
+        """Go on with the places that it holds, and those that it could not give back."""
+        self._leases = before._leases.shared()
+
     def close(self) -> None:
         self._leases.close()
 
