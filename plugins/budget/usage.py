@@ -134,7 +134,9 @@ class UsageBook:
         except TimeoutError:
             waiting = [batch.rows for batch in self._batches] + list(self._noted.values())
             lost = sum(each["requests"] for rows in waiting for each in rows.values())
-            self._services.log.warning("the usage of %d requests is not written: no store took it", lost)
+            self._services.log.warning(
+                "the usage of %d requests is not written: no store took it", lost
+            )
 
     async def _write_somehow(self) -> None:
         while True:

@@ -418,8 +418,8 @@ async def test_what_is_spent_stays_spent_when_the_budget_changes_in_memory(
     await adopt(running, tmp_path, BUDGET.format(0.5))
     assert (await ask_chat(running)).header("x-dragoman-budget") == "b;spent=0.70"
     await until(lambda: is_equal(requests, 2))
+    broken = plugin(tmp_path, UNABLE, name="broken")
     with pytest.raises(ConfigError):
-        broken = plugin(tmp_path, UNABLE, name="broken")
         await adopt(running, tmp_path, BUDGET.format(0.6) + broken)
     assert (await ask_chat(running)).status == 429
     assert await requests() == 2
