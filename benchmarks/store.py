@@ -60,10 +60,28 @@ concurrent = 100
 """,
     "budget": """
 use = "budget"
+keep_usage = 0
 [[plugins.budgets]]
 name = "month"
 usd = 1_000
 period = "month"
+""",
+    "budget, and usage": """
+use = "budget"
+[[plugins.budgets]]
+name = "month"
+usd = 1_000
+period = "month"
+""",
+    "sessions": """
+use = "sessions"
+""",
+    "sampling, tuned": """
+use = "sampling"
+[[plugins.scenes]]
+name = "s"
+models = ["*"]
+tune.temperature = [0.0, 0.5, 1.0]
 """,
     "compression": """
 use = "compression"

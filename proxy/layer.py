@@ -38,10 +38,15 @@ class Layer:
     matches: Callable[[ChatRequest | Forwarded], bool] | None = None
 
 
-async def start(layer: Layer) -> None:
-    """Start a plugin.  ConfigError if it cannot: what a ConfigError of its own says, or what broke,
-    and then the log has the traceback."""
+async def start(layer: Layer, before: Plugin[Any] | None = None) -> None:
+    """Start a plugin, perhaps in the place of one that has its name.
+
+    ConfigError if it cannot: what a ConfigError of its own says, or what broke, and then the log
+    has the traceback.
+    """
     try:
+        if type(before) is type(layer.plugin):
+            layer.plugin.inherit(before)
         await layer.plugin.start()
     except Exception as error:
         reasons: Sequence[str]

@@ -77,10 +77,14 @@ class Passthrough:
             return await self._forward(http, exchange, fields, begun)
         held = Body(self._budget, limit=SMALL, timeout=self._settings.body_timeout)
         try:
-            data = await held.read(http) if _is_small_json(http) else None
+            data: bytes | list[bytes] | None = begun
+            if begun and sum(map(len, begun)) <= SMALL:  # it is JSON: a key may ask some models
+                data = b"".join(begun)
+            elif not begun and _is_small_json(http):
+                data = await held.read(http)
             forwarded = _forwarded(http, exchange, options, plain, data)
             await self._admission.admit(forwarded)
-            return await self._forward(http, exchange, fields, data or begun, forwarded)
+            return await self._forward(http, exchange, fields, data, forwarded)
         finally:
             held.release()
 
@@ -206,7 +210,7 @@ def _forwarded(
     exchange: Exchange,
     options: dict[str, str],
     plain: str,
-    data: bytes | None,
+    data: bytes | list[bytes] | None,
 ) -> Forwarded:
     """What plugins are shown of a request."""
     exchange.session = headers.session(options)
@@ -225,12 +229,12 @@ def _forwarded(
     )
 
 
-def _model(http: web.BaseRequest, data: bytes | None) -> str | None:
+def _model(http: web.BaseRequest, data: bytes | list[bytes] | None) -> str | None:
     """The model that a WebSocket's query or a body names; None if nobody can be sure."""
     if _asks_for_websocket(http):
         named = http.query.getall("model", [])
         return named[0] if len(named) == 1 else None
-    if not data:
+    if not isinstance(data, bytes) or not data:
         return None
     try:
         model = strictjson.decode_object(data).get("model")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -155,6 +155,11 @@ class Plugin(Generic[OptionsT]):
     def sees_forwarded(cls) -> bool:
         """Whether it is asked about requests to other paths than chat completions."""
         return cls.admit is not Plugin.admit
+
+    def inherit(self, before: Self) -> None:
+        """Take over what the plugin of this name has in memory, before start(), where another
+        configuration has made this one in its place.  It still serves the requests that have begun,
+        and is stopped when they have ended."""
 
     async def stop(self) -> None:
         """Close what start() opened.  Called in reverse order, also when a later start() failed."""

@@ -9,13 +9,13 @@ from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 from zoneinfo import ZoneInfo
 
 from proxy.plugin import Plugin, RateLimited, Usage, cost, note
 
 from .admin import endpoint, printed
-from .ledger import MARGIN, Ledger
+from .ledger import MARGIN, Entry, Ledger
 from .options import BudgetOptions
 from .periods import current, period_at
 from .running import Running
@@ -42,6 +42,10 @@ if TYPE_CHECKING:
 
 NANO = 1_000_000_000
 """Money is counted in billionths of a dollar."""
+
+MOST = 10**15
+"""Billionths of a dollar that one answer may cost: an upstream reports any number of tokens, and a
+sum that is no 64 bit number would be refused by Redis, with all that is written with it."""
 
 
 class InsufficientQuota(RateLimited):
@@ -100,6 +104,11 @@ class SpendingLimit(Plugin[BudgetOptions]):
         names = {self.config.timezone, *self.config.timezones.values()}
         self._zones = await asyncio.to_thread(lambda: {name: ZoneInfo(name) for name in names})
         await asyncio.to_thread(cost, "gpt-4o", Usage(1, 1))  # the first one takes half a second
+
+    def inherit(self, before: Self) -> None:
+        self._ledger, self._running = before._ledger, before._running
+        if before.config.keep_usage == self.config.keep_usage:
+            self._book = before._book
 
     async def stop(self) -> None:
         await self._ledger.write()
@@ -188,9 +197,9 @@ class SpendingLimit(Plugin[BudgetOptions]):
             headers["x-dragoman-budget"] = ", ".join(told)
 
     async def _settle(self, bill: Bill, outcome: Outcome) -> None:
-        usage = outcome.usage if bill.is_due else None
-        money = self._cost(bill.accounts, usage, bill.model)
         try:
+            usage = outcome.usage if bill.is_due else None
+            money = self._cost(bill.accounts, usage, bill.model)
             self._note(bill, usage, money)
             if usage is not None:
                 await self._add(bill.accounts, usage, money)
@@ -230,13 +239,14 @@ class SpendingLimit(Plugin[BudgetOptions]):
     ) -> Account | None:
         """Add to each account; one that is spent with that, if there is one."""
         tokens = usage.prompt_tokens + usage.completion_tokens
-        exhausted = None
+        entries = []
         for account in accounts:
             amount = tokens if account.budget.usd is None else money or 0
             self._running.learn(account, amount)
-            if await self._ledger.add(account.key, amount, account.ttl) >= account.limit:
-                exhausted = account
-        return exhausted
+            entries.append(Entry(account.key, amount, account.ttl))
+        sums = await self._ledger.add(entries)
+        spent = (each for each, sum_ in zip(accounts, sums, strict=True) if sum_ >= each.limit)
+        return next(spent, None)
 
     def _cost(self, accounts: Sequence[Account], usage: Usage | None, *models: str) -> int | None:
         """In billionths of a dollar, by the first of the names that has a price; None if none has,
@@ -246,13 +256,17 @@ class SpendingLimit(Plugin[BudgetOptions]):
             return None
         for price in self.config.prices:
             if any(fnmatchcase(model, glob) for model in models for glob in price.models):
-                return int(_at(price, usage) * NANO)
+                return _nano(_at(price, usage))
         for model in models:
             found = cost(model, usage, base_url=self.services.upstream)
             if found is not None:
-                return int(found.total * NANO)
+                return _nano(found.total)
         self._unpriced.inc()
         return None
+
+
+def _nano(dollars: Decimal) -> int:
+    return min(int(dollars * NANO), MOST)
 
 
 def _name(caller: Caller) -> str:

@@ -124,16 +124,19 @@ class UsageBook:
         return bool(self._batches)
 
     async def close(self) -> None:
-        """Write the rest, if that can be done."""
+        """Write the rest, if that can be done.  Who has inherited the book goes on with it."""
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         try:
             async with asyncio.timeout(LAST_SECONDS):
                 await self._write_somehow()
         except TimeoutError:
             waiting = [batch.rows for batch in self._batches] + list(self._noted.values())
             lost = sum(each["requests"] for rows in waiting for each in rows.values())
-            self._services.log.warning("the usage of %d requests is lost: no store took it", lost)
+            self._services.log.warning(
+                "the usage of %d requests is not written: no store took it", lost
+            )
 
     async def _write_somehow(self) -> None:
         while True:

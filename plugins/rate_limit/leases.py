@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from proxy.plugin import StoreUnavailable
 
@@ -42,6 +42,7 @@ class Leases:
         self._owed: dict[str, _Place] = {}
         self._renewed = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._users = 1
 
     def hold(self, lease: str, buckets: Buckets, places: Sequence[Demand]) -> None:
         """Renew these places until they are given back."""
@@ -61,8 +62,14 @@ class Leases:
             self._owed[lease] = _Place(buckets, places, asyncio.get_running_loop().time())
             self._wind()
 
+    def shared(self) -> Self:
+        """The same for one more, who closes it, too."""
+        self._users += 1
+        return self
+
     def close(self) -> None:
-        if self._timer is not None:
+        self._users -= 1
+        if self._timer is not None and not self._users:
             self._timer.cancel()
 
     def _wind(self) -> None:

@@ -35,6 +35,10 @@ class Limiter:
         self.on_freed: Callable[[], None] = lambda: None
         """Called when something was given back."""
 
+    def inherit(self, before: Limiter) -> None:
+        """Go on with the places that it holds, and those that it could not give back."""
+        self._leases = before._leases.shared()
+
     def close(self) -> None:
         self._leases.close()
 
@@ -47,7 +51,10 @@ class Limiter:
         if self._shared is not None:
             try:
                 allowed, levels = await self._shared.reserve(demands, lease)
-            except StoreUnavailable:
+            except StoreUnavailable as error:
+                # A Redis that froze takes the places when it thaws, and nobody would know of them.
+                if error.may_be_done and (places := _places(demands)):
+                    self._leases.owe(lease, self._shared, places)
                 demands = [demand.part(self._processes) for demand in demands]
             else:
                 return self._hold(Decision(demands, levels, allowed, self._shared), lease)

@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from proxy.plugin import Plugin, note
 
@@ -105,6 +105,9 @@ class RateLimit(Plugin[RateLimitOptions]):
     async def start(self) -> None:
         if self._demands.count_tokens:
             await self.services.tokens.load("gpt-4o")
+
+    def inherit(self, before: Self) -> None:
+        self._limiter.inherit(before._limiter)
 
     async def stop(self) -> None:
         self._limiter.close()

@@ -44,6 +44,10 @@ class Door:
         self._services = services
         self._leases = Leases(self._log, lambda work: services.defer(work, name="leases"))
 
+    def inherit(self, before: Door) -> None:
+        """Go on with what it holds, and with what it could not give back."""
+        self._leases = before._leases.shared()
+
     def close(self) -> None:
         self._leases.close()
 

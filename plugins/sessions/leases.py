@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from proxy.plugin import StoreUnavailable
 
@@ -35,6 +35,7 @@ class Leases:
         self._held: dict[str, tuple[Place, float]] = {}
         self._owed: dict[str, Place] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._users = 1
 
     def hold(self, place: Place, token: str) -> None:
         """Renew it until it is let go."""
@@ -54,8 +55,14 @@ class Leases:
             self._owed[token] = place
             self._wind()
 
+    def shared(self) -> Self:
+        """The same for one more, who closes it, too."""
+        self._users += 1
+        return self
+
     def close(self) -> None:
-        if self._timer is not None:
+        self._users -= 1
+        if self._timer is not None and not self._users:
             self._timer.cancel()
 
     def _wind(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from proxy.plugin import Conflict, InvalidRequest, Plugin, StoreUnavailable, answer, note
 
@@ -57,6 +57,9 @@ class Sessions(Plugin[SessionsOptions]):
             self._commands = await asyncio.to_thread(Commands)
         if not self.services.store.is_shared:
             self.services.log.warning("sessions are in this process's memory, and end with it")
+
+    def inherit(self, before: Self) -> None:
+        self._door.inherit(before._door)
 
     async def stop(self) -> None:
         self._door.close()

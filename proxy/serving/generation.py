@@ -86,6 +86,7 @@ class Generation:
         kept = {} if before is None else before.kept_by(configuration)
         self.layers = build_layers(configuration.plugins, self._services, kept)
         self._new = [layer for layer in self.layers if layer.name not in kept]
+        self._before = {} if before is None else {each.name: each.plugin for each in before.layers}
 
     @property
     def settings(self) -> Settings:
@@ -154,7 +155,8 @@ class Generation:
         try:
             for layer in self._new:
                 begun.append(layer)
-                await start(layer)
+                await start(layer, self._before.get(layer.name))
+            self._before.clear()
             offered = (each for layer in self.layers for each in layer.plugin.endpoints())
             self.endpoints = Endpoints(offered, self._house.budget)
         except BaseException:

@@ -16,6 +16,9 @@ MAX_VALUE = 8_000_000
 class StoreUnavailable(Exception):
     """The store is slow, gone, full or does not take this; do without it, or refuse."""
 
+    may_be_done = False
+    """Was it sent and not answered?  It may have been done, or be done when the store goes on."""
+
 
 class Store(Protocol):
     """Bytes by their keys, each for a time.

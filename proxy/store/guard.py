@@ -103,7 +103,10 @@ class Guard:
             outcome = "busy" if busy else outcome_of(error)
             self._count(operation, outcome)
             self._failed(operation, outcome, error)
-            raise StoreUnavailable(f"the store did not {operation}: {outcome}") from error
+            unavailable = StoreUnavailable(f"the store did not {operation}: {outcome}")
+            is_answer = isinstance(error, exceptions.ResponseError)
+            unavailable.may_be_done = began < math.inf and not is_answer
+            raise unavailable from error
         self._answered()
         self._count(operation, "ok")
         return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from hashlib import sha256
 
 import openai
 import pytest
@@ -11,7 +12,7 @@ from tests.support.frames import TEXT, accept, client_socket, handshake
 from tests.support.raw import ask_chat, metric
 from tests.support.redis import running as redis_server
 from tests.support.redis import until
-from tests.support.wire import connected, fetch
+from tests.support.wire import chunked, connected, fetch, request_head
 
 JSON = ("Content-Type", "application/json")
 LIMITS = '[[plugins]]\nuse = "rate_limit"\n'
@@ -154,6 +155,32 @@ async def test_a_limit_on_a_model_holds_where_the_model_is_named_or_may_be_any(p
     async with connected(running.base_url) as client:
         await client.ask("POST", "/v1/responses", JSON, ("Transfer-Encoding", "chunked"))
         assert (await client.head()).status == 429  # its body is not waited for
+
+
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+async def test_the_model_is_seen_too_where_the_body_was_read_for_a_key_that_may_ask_some(
+    plain, upstream, framing
+):
+    up = await upstream(lambda call: call.answer())
+    key = sha256(b"sk-some").hexdigest()
+    limit = LIMIT.format('requests = 1\nmatch = { models = ["m-1"] }')
+    table = f'upstream.api_key = "none"\n[[keys]]\nname = "k"\nsha256 = "{key}"\nmodels = ["m-*"]\n'
+    running = await plain(up.url, table + LIMITS + limit)
+
+    async def status(body):
+        fields = [("Host", "proxy.test"), bearer("sk-some"), JSON]
+        if framing == "length":
+            fields.append(("Content-Length", str(len(body))))
+        else:
+            fields.append(("Transfer-Encoding", "chunked"))
+            body = chunked([body[:5], body[5:]])
+        async with connected(running.base_url) as client:
+            await client.send(request_head("POST", "/v1/responses", fields) + body)
+            return (await client.answer()).status
+
+    assert [await status(b'{"model":"m-2"}') for _ in range(3)] == [200] * 3
+    assert [await status(b'{"model":"m-1"}') for _ in range(2)] == [200, 429]
+    assert up.calls[-1].body == b'{"model":"m-1"}'
 
 
 # ---- places

@@ -9,12 +9,14 @@ import os
 import signal
 import weakref
 
+import msgspec
 import pytest
 
+from proxy.errors import ConfigError
 from proxy.serving.reload import Change
 from proxy.startup import load
 from tests.support.plugins import plugin, told
-from tests.support.raw import Client, ask_chat, chat_body, request
+from tests.support.raw import Client, admin, ask_chat, chat_body, request
 from tests.support.redis import until
 from tests.support.upstream import chunks
 from tests.support.workers import SHARED, samples, workers
@@ -381,3 +383,47 @@ async def test_plugins_that_are_gone_do_not_wait_for_ever(
         assert "requests still use them" in caplog.text
         held.release.set()
         assert b"[DONE]" in await stream.rest()
+
+
+BUDGET = """
+telemetry.estimate_usage = false
+[[plugins]]
+use = "budget"
+[[plugins.budgets]]
+name = "b"
+tokens = 100
+soft = {}
+"""
+
+
+UNABLE = """
+class It(Plugin):
+    async def start(self):
+        raise OSError("no")
+"""
+
+
+async def test_what_is_spent_stays_spent_when_the_budget_changes_in_memory(
+    proxy, upstream, tmp_path
+):
+    up = await upstream(lambda call: call.chat("hello", (60, 10)))
+    running = await proxy(up.url, BUDGET.format(0.9))
+
+    async def requests():
+        body = (await admin(running, "/admin/usage")).body
+        return msgspec.json.decode(body)["total"]["requests"]
+
+    assert (await ask_chat(running)).header("x-dragoman-budget") is None
+    await until(lambda: is_equal(requests, 1))
+    await adopt(running, tmp_path, BUDGET.format(0.5))
+    assert (await ask_chat(running)).header("x-dragoman-budget") == "b;spent=0.70"
+    await until(lambda: is_equal(requests, 2))
+    broken = plugin(tmp_path, UNABLE, name="broken")
+    with pytest.raises(ConfigError):
+        await adopt(running, tmp_path, BUDGET.format(0.6) + broken)
+    assert (await ask_chat(running)).status == 429
+    assert await requests() == 2
+
+
+async def is_equal(function, expected):
+    return await function() == expected

@@ -50,7 +50,7 @@ async def test_what_is_lost_is_said(redis, monkeypatch, caplog):
         note(book, 3)
         await book.close()
         redis.thaw()
-    assert "the usage of 3 requests is lost" in caplog.text
+    assert "the usage of 3 requests is not written" in caplog.text
 
 
 async def test_many_rows_are_written_in_several_steps_and_read_in_several_pages(redis):

@@ -10,13 +10,13 @@ import openai
 import pytest
 
 from plugins.budget import SpendingLimit
-from plugins.budget.ledger import Ledger
+from plugins.budget.ledger import Entry, Ledger
 from plugins.budget.periods import period_at
 from proxy.testing import plugin_test
 from tests.support.configs import UPSTREAM, problems
 from tests.support.proxy import start_proxy
 from tests.support.raw import ask_chat, metric
-from tests.support.redis import running
+from tests.support.redis import running, until
 from tests.support.stores import store_at
 
 TABLE = '[[plugins]]\nuse = "budget"\n'
@@ -163,10 +163,10 @@ async def test_all_processes_share_a_budget_and_it_survives_their_restart(upstre
 async def test_what_is_spent_while_redis_is_gone_is_written_once_when_it_is_back():
     async with running() as redis, store_at(redis.url, timeout=0.1) as store:
         ledger = Ledger(store)
-        await ledger.add("a", 10, 0)
+        await ledger.add([Entry("a", 10, 0)])
         redis.freeze()
         for _ in range(4):
-            await ledger.add("a", 10, 0)
+            await ledger.add([Entry("a", 10, 0)])
         assert await ledger.spent(["a"]) == [50]
         redis.thaw()
         async with asyncio.timeout(5):
@@ -174,8 +174,72 @@ async def test_what_is_spent_while_redis_is_gone_is_written_once_when_it_is_back
                 await asyncio.sleep(0.2)
                 await ledger.write()
                 if await redis.client.get("a") == b"50":
-                    await ledger.add("a", 10, 0)
+                    await ledger.add([Entry("a", 10, 0)])
         assert await ledger.spent(["a", "b"]) == [60, 0]
+
+
+async def test_what_ends_at_once_is_written_together_and_exactly():
+    async with running() as redis, store_at(redis.url, timeout=3) as store:
+        ledger = Ledger(store)
+        entries = [Entry("{a}:day", 3, 60), Entry("{a}:month", 5, 0), Entry("{}:all", 7, 0)]
+        await ledger.add(entries)
+        await redis.client.config_resetstat()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(200):
+                group.create_task(ledger.add(entries))
+        assert await redis.client.mget("{a}:day", "{a}:month", "{}:all") == [
+            b"603",
+            b"1005",
+            b"1407",
+        ]
+        calls = (await redis.client.info("commandstats"))["cmdstat_evalsha"]["calls"]
+        assert calls < 20
+        assert 0 < await redis.client.ttl("{a}:day") <= 60
+        assert await redis.client.ttl("{a}:month") == -1
+
+
+async def test_nothing_is_lost_or_counted_twice_by_a_redis_that_freezes_again_and_again():
+    async with running() as redis, store_at(redis.url, timeout=0.1) as store:
+        ledger = Ledger(store)
+
+        async def use(caller):
+            for _ in range(60):
+                await ledger.add([Entry(f"{{{caller}}}:x", 1, 0), Entry("{}:x", 1, 0)])
+                await asyncio.sleep(0.02)
+
+        async with asyncio.TaskGroup() as group:
+            for caller in "abcde":
+                group.create_task(use(caller))
+            for _ in range(3):
+                await asyncio.sleep(0.15)
+                redis.freeze()
+                await asyncio.sleep(0.15)
+                redis.thaw()
+        keys = [f"{{{caller}}}:x" for caller in "abcde"]
+
+        async def is_written():
+            await ledger.add([Entry("{other}:x", 1, 0)])  # whoever comes looks after the others
+            return await redis.client.get("{}:x") == b"300"
+
+        await until(is_written)
+        assert await redis.client.mget(keys) == [b"60"] * 5
+        assert await ledger.spent(keys) == [60] * 5
+
+
+async def test_an_upstream_that_reports_absurd_numbers_stops_no_counter(upstream, tmp_path):
+    usages = [(1 << 52, 1 << 52)] * 3 + [(1, 0)]
+    up = await upstream(lambda call: call.chat("hello", usages.pop(0)))
+    async with running() as redis:
+        toml = f'store.url = "{redis.url}"\nstore.secret = "{"s" * 20}"\n' + TABLE
+        proxy = await start_proxy(tmp_path, up.url, toml + MONEY.format("1e9") + PRICE.format(9, 9))
+        for _ in range(4):
+            assert (await ask_chat(proxy, model="gpt-4o")).status == 200
+        await proxy.stop()
+        (key,) = [k for k in await redis.client.keys("*:b:2*") if b":by:" not in k]
+        assert await redis.client.get(key) == b"3000000000009000"
+        (days,) = await redis.client.keys("*usage:*")
+        requests = [v for k, v in (await redis.client.hgetall(days)).items() if b"requests" in k]
+        assert requests == [b"4"]
 
 
 # ---- options
