@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from .admission import Forwarded
 from .answer import alongside, answer
+from .chinese import is_traditional, simplified
 from .endpoints import Endpoint, EndpointRequest, EndpointResponse
 from .errors import (
     APIError,
@@ -75,7 +76,9 @@ __all__ = [
     "answer",
     "context_window",
     "cost",
+    "is_traditional",
     "note",
+    "simplified",
 ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .normal import is_traditional
+from proxy.plugin import is_traditional
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,12 +10,13 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from .tables import simplified, toml
+from proxy.plugin import simplified
+
+from .tables import toml
 
 LONGEST = 1_000
 """Characters of a question that anybody would have written into a FAQ."""
 
-_SIMPLIFIED = simplified()
 _RAISED = {ord(sign): f"^{digit}" for digit, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
 _WORDS = toml("words.toml")
 _CONTRACTIONS: dict[str, list[str]] = {
@@ -40,12 +41,7 @@ def folded(text: str) -> str:
     """The text in one width, case and script, with its punctuation."""
     compatible = unicodedata.normalize("NFKC", text[:LONGEST].translate(_RAISED))
     plain = unicodedata.normalize("NFKC", compatible.casefold())
-    return _PRIVATE.sub(" ", plain).translate(_SIMPLIFIED)
-
-
-def is_traditional(text: str) -> bool:
-    """Has it characters that simplified Chinese writes in another way?"""
-    return any(ord(character) in _SIMPLIFIED for character in text)
+    return simplified(_PRIVATE.sub(" ", plain))
 
 
 @lru_cache(maxsize=8_192)

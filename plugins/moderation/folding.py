@@ -7,6 +7,8 @@ import string
 import unicodedata
 from typing import TYPE_CHECKING
 
+from proxy.plugin import simplified
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -61,14 +63,15 @@ _RUN = re.compile(r"[a-z0-9@$!|\u0131\u0261\u0370-\u03ff\u0400-\u052f]+")
 
 def folded(text: str) -> str:
     """The text in lower case, of ordinary width, without what nobody sees (NFKC); with one space for
-    several or a line's end, and the characters that JSON writes as escapes."""
+    several or a line's end, simplified Chinese for traditional, and the characters that JSON writes as
+    escapes."""
     if _is_plain(text):
         return text.lower()
     text = _UNSEEN.sub("", _ESCAPED.sub(_unescaped, text))
     if _SIGNS.search(text):
         text = text.translate(_LETTERS)
     composed = unicodedata.normalize("NFKC", text)
-    plain = unicodedata.normalize("NFKC", _MARKS.sub("", composed).casefold())
+    plain = simplified(unicodedata.normalize("NFKC", _MARKS.sub("", composed).casefold()))
     is_even = "  " not in plain and plain.isprintable()
     return plain if is_even else _SPACES.sub(" ", plain)
 

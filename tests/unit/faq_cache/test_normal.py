@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.faq_cache.normal import LONGEST, folded, is_traditional, normal, plain, tokens
+from plugins.faq_cache.normal import LONGEST, folded, normal, plain, tokens
 from plugins.faq_cache.question import Question, number
 
 ANYTHING = st.text(max_size=80)
@@ -125,11 +125,6 @@ def test_numbers_in_characters(chinese, figures):
 )
 def test_words_without_meaning_may_differ(one, other):
     assert Question(one).content == Question(other).content
-
-
-def test_traditional_characters_are_known():
-    assert is_traditional("請問")
-    assert not is_traditional("请问")
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,8 @@ async def rules(*words, action="block", patterns=(), **options):
         ("straße", "STRASSE"),
         ("fûté", "fu\u0302te\u0301"),
         ("坏蛋", "大坏蛋们"),
+        ("坏蛋", "大壞蛋們"),
+        ("壞蛋", "坏蛋"),
         ("ab", "中ab文"),
         ("カタ", "ｶﾀ"),
     ],
